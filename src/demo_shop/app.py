@@ -1,0 +1,48 @@
+"""The shop as a web application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from demo_shop import order_api, pages, problems
+from demo_shop.orders import create_tables, open_engine, open_sessions
+from demo_shop.payments_client import open_client
+from demo_shop.security import SecurityHeaders
+from demo_shop.settings import ShopSettings
+from demo_shop.shop import Shop
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def create_shop(settings: ShopSettings) -> FastAPI:
+    """A shop that creates its tables when it starts, and waits for nothing but its database."""
+    engine = open_engine(settings.database_url)
+    payments = open_client(settings.payments_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await create_tables(engine)
+            yield
+        finally:
+            await payments.aclose()
+            await engine.dispose()
+
+    app = FastAPI(
+        title="demo_shop order API", lifespan=lifespan, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
+    )
+    app.state.shop = Shop(settings=settings, sessions=open_sessions(engine), payments=payments)
+    app.add_middleware(SecurityHeaders, settings=settings)
+    problems.add_handlers(app)
+    app.include_router(order_api.router)
+    app.include_router(pages.router)
+    app.add_api_route("/health/live", _live, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    return app
+
+
+async def _live() -> dict[str, str]:
+    return {"status": "ok"}

@@ -1,0 +1,66 @@
+"""The API as an ASGI application."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from payments import __version__
+from payments.api import health, payments, problems
+from payments.api.front_door import FrontDoor, RequestLog
+from payments.background import Clock
+from payments.resources import now, open_resources
+from payments.settings import Environment, Settings
+
+log = structlog.get_logger()
+
+DRAIN_LIMIT: Final = timedelta(seconds=10)  # an orchestrator sends SIGKILL after this, or a little later
+
+
+def create_app(settings: Settings, *, clock: Clock = now) -> FastAPI:
+    """The application; it opens its database pool and clients when it starts and drains them when it stops."""
+    app = FastAPI(
+        title="payments",
+        version=__version__,
+        summary="Takes money through Toss Payments for a shop, once.",
+        lifespan=_lifespan(settings, clock),
+        openapi_url="/openapi.json" if settings.environment is Environment.LOCAL else None,
+    )
+    problems.install(app)
+    app.include_router(payments.router)
+    app.include_router(health.router)
+    # The last one added is the outermost: without CORS headers no page could read the front door's problems.
+    app.add_middleware(FrontDoor)
+    app.add_middleware(RequestLog)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["content-type", "x-request-id"],
+        expose_headers=["retry-after", "x-request-id"],
+        max_age=600,
+    )
+    return app
+
+
+def _lifespan(settings: Settings, clock: Clock) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings, clock=clock) as resources:
+            app.state.resources = resources
+            _log_start(settings)
+            yield
+            left = await resources.background.drain(DRAIN_LIMIT)
+            log.info("api.stopped", confirms_left_to_recovery=left)
+
+    return lifespan
+
+
+def _log_start(settings: Settings) -> None:
+    log.info("api.started", environment=settings.environment.value, toss=settings.toss_api_url)
+    if settings.orders_url is None:
+        log.warning("api.amounts_not_checked", hint="set ORDERS_URL, or the amount is what the browser says")

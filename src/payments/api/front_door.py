@@ -1,0 +1,128 @@
+"""What every request passes before it reaches a route: an id, a limit, and a body with exactly one meaning."""
+
+import re
+import time
+from email.message import Message as MimeHeaders
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from payments.api.problems import http_problem
+from payments.api.strict_json import NotStrictJson, parse
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES: Final = 64 * 1024
+QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds by machines
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestLog:
+    """Gives each request an id, logs one line for it, and turns a bug into a 500 problem that says nothing of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        started = time.monotonic()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request.crashed", method=scope["method"])
+            if not status:
+                await http_problem(500)(scope, receive, send_with_id)
+        if scope["path"] not in QUIET_PATHS:
+            milliseconds = round((time.monotonic() - started) * 1000, 1)
+            log.info("request.answered", method=scope["method"], route=_route(scope), status=status, ms=milliseconds)
+
+
+class FrontDoor:
+    """Reads a body while it comes in, refuses what is too large or has no single meaning, and hands on the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
+            await self._app(scope, receive, send)
+            return
+        body = await _read(Headers(scope=scope), receive)
+        if isinstance(body, Response):
+            await body(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+
+async def _read(headers: Headers, receive: Receive) -> bytes | Response:
+    if not _is_json(headers):
+        return http_problem(415)
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
+        return http_problem(413)
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return http_problem(400)
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY_BYTES:
+            return http_problem(413)
+    try:
+        parse(body)
+    except NotStrictJson as error:
+        return http_problem(400, detail=str(error))
+    return body
+
+
+def _is_json(headers: Headers) -> bool:
+    """`application/json`, in UTF-8, not compressed, said once."""
+    given = headers.getlist("content-type")
+    if len(given) != 1 or headers.get("content-encoding", "identity").lower() != "identity":
+        return False
+    mime = MimeHeaders()
+    mime["content-type"] = given[0]
+    charset = str(mime.get_param("charset", "utf-8")).lower()
+    return mime.get_content_type() == "application/json" and charset == "utf-8"
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    handed_on = False
+
+    async def replay() -> Message:
+        nonlocal handed_on
+        if handed_on:
+            return await receive()
+        handed_on = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, so that no key or order id of a path reaches the log this way."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "-"))

@@ -1,0 +1,183 @@
+"""The routes of payments: parse, call, answer."""
+
+import time
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Response
+
+from payments.api.deps import FromResources
+from payments.api.documented import refusals
+from payments.api.schemas import (
+    ConfirmBody,
+    EventAnswer,
+    EventsAnswer,
+    OrderId,
+    PaymentAnswer,
+    PaymentKey,
+    PrepareBody,
+    PreparedAnswer,
+    payment_answer,
+)
+from payments.db import transaction
+from payments.errors import (
+    AlreadyPaid,
+    AmountMismatch,
+    AmountOutOfRange,
+    AwaitingDeposit,
+    ConcurrentUpdate,
+    DatabaseUnavailable,
+    NotConfirmable,
+    OrderAmountMismatch,
+    OrderNotFound,
+    OrderNotPayable,
+    OrdersUnavailable,
+    PaymentClosed,
+    PaymentDeclined,
+    PaymentInProgress,
+    PaymentKeyMismatch,
+    PaymentNotFound,
+    PgUnavailable,
+    RedirectNotAllowed,
+)
+from payments.models import Payment
+from payments.observability import CONFIRM_SECONDS
+from payments.queries import get_payment, get_payment_by_key, history, refunds_of
+from payments.resources import Resources
+from payments.states import PaymentStatus
+from payments.usecases.confirm import confirm
+from payments.usecases.prepare import prepare
+
+router = APIRouter(prefix="/payments", tags=["payments"])
+
+POLL_AFTER_SECONDS: Final = 2  # the first look at an unknown outcome comes after 2 s
+
+
+@router.post(
+    "/prepare",
+    status_code=201,
+    summary="Get ready to be paid",
+    responses={
+        200: {
+            "model": PreparedAnswer,
+            "description": "Prepared before, with the same amount; or reopened after a failure",
+        },
+        **refusals(
+            OrderNotFound,
+            AmountMismatch,
+            OrderAmountMismatch,
+            OrderNotPayable,
+            PaymentInProgress,
+            AwaitingDeposit,
+            AlreadyPaid,
+            PaymentClosed,
+            ConcurrentUpdate,
+            RedirectNotAllowed,
+            AmountOutOfRange,
+            OrdersUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
+)
+async def prepare_payment(body: PrepareBody, resources: FromResources, response: Response) -> PreparedAnswer:
+    """Make a payment for an order, or find it again, and answer all that the payment window needs.
+
+    The amount is checked with the order service where one is configured. After a failure the payment is reopened as
+    a new attempt.
+    """
+    prepared = await prepare(
+        body.request(),
+        sessions=resources.sessions,
+        orders=resources.orders,
+        allowed_origins=resources.settings.allowed_origins,
+        clock=resources.clock,
+    )
+    response.status_code = 201 if prepared.is_new else 200
+    return PreparedAnswer.of(prepared, body, client_key=resources.settings.toss_client_key)
+
+
+@router.post(
+    "/confirm",
+    summary="Take the money",
+    responses={
+        202: {"model": PaymentAnswer, "description": "The outcome is not known yet: read the payment until it is"},
+        **refusals(
+            PaymentDeclined,
+            PaymentNotFound,
+            AmountMismatch,
+            PaymentKeyMismatch,
+            NotConfirmable,
+            PaymentClosed,
+            ConcurrentUpdate,
+            PgUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
+)
+async def confirm_payment(body: ConfirmBody, resources: FromResources, response: Response) -> PaymentAnswer:
+    """Take the money of a prepared payment, with what the payment window's redirect brought back.
+
+    Repeating it answers what is recorded and never charges again. 202 means that the outcome is not known yet; it is
+    never a failure.
+    """
+    payment = await _confirm_timed(body, resources)
+    if payment.status is PaymentStatus.PENDING:
+        response.status_code = 202
+        response.headers["retry-after"] = str(POLL_AFTER_SECONDS)
+    return payment_answer(payment)
+
+
+@router.get(
+    "/orders/{orderId}",
+    summary="Where an order's payment stands",
+    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+)
+async def read_payment_of_order(
+    order_id: Annotated[OrderId, Path(alias="orderId")], resources: FromResources
+) -> PaymentAnswer:
+    async with transaction(resources.sessions) as session:
+        payment = await get_payment(session, order_id)
+        return payment_answer(payment, await refunds_of(session, payment.id))
+
+
+@router.get(
+    "/{paymentKey}",
+    summary="Where a payment stands",
+    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+)
+async def read_payment(
+    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], resources: FromResources
+) -> PaymentAnswer:
+    async with transaction(resources.sessions) as session:
+        payment = await get_payment_by_key(session, payment_key)
+        return payment_answer(payment, await refunds_of(session, payment.id))
+
+
+@router.get(
+    "/{paymentKey}/events",
+    summary="A payment's timeline",
+    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+)
+async def read_events(
+    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], resources: FromResources
+) -> EventsAnswer:
+    """Every move of the payment since it was prepared, oldest first, over all its attempts."""
+    async with transaction(resources.sessions) as session:
+        payment = await get_payment_by_key(session, payment_key)
+        return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
+
+
+async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:
+    started = time.monotonic()
+    outcome = "refused"
+    try:
+        payment = await confirm(
+            body.request(),
+            sessions=resources.sessions,
+            pg=resources.pg,
+            background=resources.background,
+            clock=resources.clock,
+        )
+        outcome = payment.status.value.lower()
+    finally:
+        CONFIRM_SECONDS.labels(outcome).observe(time.monotonic() - started)
+    return payment

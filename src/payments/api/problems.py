@@ -1,0 +1,133 @@
+"""Errors as `application/problem+json` (RFC 9457); the only module that knows which refusal is which HTTP status."""
+
+import math
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from payments.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    PaymentDeclined,
+    PaymentError,
+    Unavailable,
+)
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+# By the branch of the tree in `errors`; the first that fits.
+STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Conflict, HTTPStatus.CONFLICT),
+    (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (PaymentDeclined, HTTPStatus.PAYMENT_REQUIRED),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+# What a request can get wrong before it reaches a use case: code and sentence by status.
+HTTP_PROBLEMS: Final[dict[int, tuple[str, str]]] = {
+    400: ("malformed_request", "The request could not be read."),
+    404: ("no_such_route", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method."),
+    413: ("body_too_large", "The body is too large."),
+    415: ("unsupported_media_type", "The body must be JSON, sent as Content-Type: application/json."),
+    422: ("invalid_request", "The request is well formed and not acceptable; `errors` says where."),
+    500: ("internal_error", "Something went wrong here. It has been logged under this request id."),
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    extra: dict[str, object] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A problem document. Nothing in it repeats what the caller sent."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    body: dict[str, object] = {
+        "type": f"urn:payments:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:payments:request:{request_id}",
+        "code": code,
+        "requestId": request_id,
+        **(extra or {}),
+    }
+    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def http_problem(status: int, *, detail: str | None = None, headers: dict[str, str] | None = None) -> Response:
+    """The problem that stands for an HTTP status itself."""
+    code, sentence = HTTP_PROBLEMS.get(status, ("http_error", "The request was refused."))
+    return problem(status, code, detail or sentence, headers=headers)
+
+
+def status_of(error: type[PaymentError]) -> int:
+    """The HTTP status of a kind of refusal.
+
+    Raises:
+        LookupError: a branch of the tree has no status; a test keeps this from happening.
+    """
+    for branch, status in STATUSES:
+        if issubclass(error, branch):
+            return status
+    raise LookupError(error.__name__)
+
+
+def refusal(error: PaymentError) -> Response:
+    """The problem that a refusal of ours is answered with."""
+    extra: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    if isinstance(error, PaymentDeclined):
+        extra = {"pgCode": error.pg_code, "pgMessage": error.pg_message}
+    if isinstance(error, InvalidRequest):
+        extra = {"errors": [{"field": error.field, "message": error.detail}]}
+    if isinstance(error, Unavailable):
+        headers = {"retry-after": str(math.ceil(error.retry_after.total_seconds()))}
+    return problem(status_of(type(error)), error.code, error.detail, extra=extra, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application as a problem."""
+
+    @app.exception_handler(PaymentError)
+    async def _refused(_: Request, error: PaymentError) -> Response:
+        log.info("request.refused", code=error.code)
+        return refusal(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        code, sentence = HTTP_PROBLEMS[HTTPStatus.UNPROCESSABLE_ENTITY]
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, code, sentence, extra={"errors": _wrong_fields(error.errors())})
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        return http_problem(error.status_code, headers=dict(error.headers or {}))
+
+
+def _wrong_fields(errors: Sequence[dict[str, object]]) -> list[dict[str, str]]:
+    return [{"field": _field(error), "message": _message(error)} for error in errors]
+
+
+def _field(error: dict[str, object]) -> str:
+    """Where it is wrong: a name of ours, never a name that the caller made up."""
+    location = error.get("loc")
+    if error.get("type") == "extra_forbidden" or not isinstance(location, (tuple, list)):
+        return ""
+    return ".".join(str(part) for part in location[1:])
+
+
+def _message(error: dict[str, object]) -> str:
+    return "Unknown member." if error.get("type") == "extra_forbidden" else str(error.get("msg", ""))

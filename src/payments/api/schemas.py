@@ -1,0 +1,228 @@
+"""The JSON that goes in and out: camelCase, strict, amounts in whole won."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from payments.explanations import NextAction, explain
+from payments.models import Payment, PaymentEvent, Refund
+from payments.snapshots import iso, snapshot
+from payments.states import Cause, PaymentMethod, PaymentStatus, RefundStatus
+from payments.usecases.confirm import ConfirmRequest
+from payments.usecases.prepare import Prepared, PrepareRequest
+
+# Far above what any method can take, far below where a client's 32-bit integer ends.
+MAX_AMOUNT: Final = 1_000_000_000
+MIN_AMOUNT: Final = 100  # https://docs.tosspayments.com/reference/error-codes, BELOW_MINIMUM_AMOUNT
+
+
+def _readable(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("must be readable text, without control or formatting characters")
+    return text
+
+
+# https://docs.tosspayments.com/reference#결제-승인: 6 to 64 letters, digits, `-` and `_`.
+OrderId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{6,64}$"),
+    Field(
+        description="The shop's order number: 6 to 64 letters, digits, `-` and `_`.", examples=["order-20261122-0001"]
+    ),
+]
+PaymentKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$"),
+    Field(description="The PG's key of this attempt, from the redirect.", examples=["tviva20260102144639Ab1Cd"]),
+]
+Email = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$", max_length=100
+    ),
+    Field(examples=["buyer@example.com"]),
+]
+OrderName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100),
+    AfterValidator(_readable),
+    Field(description="What the buyer sees in the payment window.", examples=["토스 티셔츠 외 2건"]),
+]
+Url = Annotated[str, StringConstraints(min_length=8, max_length=2000)]
+Amount = Annotated[int, Field(ge=MIN_AMOUNT, le=MAX_AMOUNT, description="Whole won.", examples=[15000])]
+
+
+class Body(BaseModel):
+    """What a caller sends: nothing coerced, nothing unknown, nothing changed afterwards."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, strict=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+
+class Answer(BaseModel):
+    """What we answer."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class PrepareBody(Body):
+    order_id: OrderId
+    amount: Amount
+    method: Annotated[PaymentMethod, Field(strict=False)]
+    customer_email: Email
+    order_name: OrderName | None = None
+    success_url: Annotated[Url, Field(examples=["https://shop.example/success"])]
+    fail_url: Annotated[Url, Field(examples=["https://shop.example/fail"])]
+
+    def request(self) -> PrepareRequest:
+        return PrepareRequest(
+            order_id=self.order_id,
+            amount=self.amount,
+            method=self.method,
+            customer_email=self.customer_email,
+            order_name=self.order_name or self.order_id,
+            success_url=self.success_url,
+            fail_url=self.fail_url,
+        )
+
+
+class ConfirmBody(Body):
+    payment_key: PaymentKey
+    order_id: OrderId
+    amount: Amount
+
+    def request(self) -> ConfirmRequest:
+        return ConfirmRequest(self.payment_key, self.order_id, self.amount)
+
+
+class PreparedAnswer(Answer):
+    """All that the payment window needs."""
+
+    order_id: str
+    status: PaymentStatus
+    attempt: int
+    amount: int
+    currency: str
+    order_name: str
+    method: PaymentMethod
+    customer_email: str
+    client_key: str
+    success_url: str
+    fail_url: str
+    expires_at: str
+
+    @classmethod
+    def of(cls, prepared: Prepared, asked: PrepareBody, *, client_key: str) -> "PreparedAnswer":
+        payment = prepared.payment
+        return cls(
+            order_id=payment.order_id,
+            status=payment.status,
+            attempt=payment.attempt,
+            amount=payment.amount,
+            currency=payment.currency,
+            order_name=payment.order_name,
+            method=payment.method,
+            customer_email=payment.customer_email,
+            client_key=client_key,
+            success_url=asked.success_url,
+            fail_url=asked.fail_url,
+            expires_at=iso(payment.expires_at) or "",
+        )
+
+
+class FailureAnswer(Answer):
+    code: str
+    message: str | None
+
+
+class VirtualAccountAnswer(Answer):
+    bank: str
+    account_number: str
+    holder: str
+    due_date: datetime | None
+
+
+class RefundAnswer(Answer):
+    refund_id: str
+    amount: int
+    reason: str
+    status: RefundStatus
+    requested_at: datetime
+    completed_at: datetime | None
+    failure: FailureAnswer | None
+
+
+class PaymentAnswer(Answer):
+    """A payment as it stands. Amounts in whole won, times in UTC."""
+
+    order_id: str
+    payment_key: str | None
+    status: PaymentStatus
+    method: PaymentMethod
+    amount: int
+    refunded_amount: int
+    refundable_amount: int
+    currency: str
+    order_name: str
+    attempt: int
+    failure: FailureAnswer | None
+    virtual_account: VirtualAccountAnswer | None
+    receipt_url: str | None
+    reason: str
+    next_action: NextAction
+    next_check_at: datetime | None
+    created_at: datetime
+    approved_at: datetime | None
+    completed_at: datetime | None
+    cancelled_at: datetime | None
+    refunds: list[RefundAnswer]
+    version: int
+
+
+class EventAnswer(Answer):
+    """One move of a payment, `from` null for the first."""
+
+    sequence: int
+    from_: Annotated[PaymentStatus | None, Field(alias="from")]
+    to: PaymentStatus
+    cause: Cause
+    actor: str | None
+    attempt: int
+    pg_code: str | None
+    message: str | None
+    at: datetime
+
+    @classmethod
+    def of(cls, event: PaymentEvent) -> "EventAnswer":
+        return cls(
+            sequence=event.sequence,
+            from_=event.from_status,
+            to=event.to_status,
+            cause=event.cause,
+            actor=event.actor,
+            attempt=event.attempt,
+            pg_code=event.pg_code,
+            message=event.message,
+            at=event.at,
+        )
+
+
+class EventsAnswer(Answer):
+    events: list[EventAnswer]
+
+
+def payment_answer(payment: Payment, refunds: Sequence[Refund] = ()) -> PaymentAnswer:
+    """The payment with the words that explain it."""
+    explanation = explain(payment)
+    return PaymentAnswer.model_validate(
+        {
+            **snapshot(payment, refunds),
+            "reason": explanation.reason,
+            "nextAction": explanation.next_action,
+            "nextCheckAt": payment.next_check_at,
+        }
+    )

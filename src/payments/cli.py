@@ -1,0 +1,131 @@
+"""The command `payments`: what operators and `make` call."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from payments import __version__
+from payments.errors import DatabaseUnavailable
+from payments.observability import configure_logging
+from payments.settings import Settings, SettingsInvalid, read_settings
+
+DONE: Final = 0
+DATA_WRONG: Final = 1
+USAGE_WRONG: Final = 2
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 something is wrong with the data, 2 wrong usage or configuration."""
+    options = _parser().parse_args(arguments)
+    run: Command = options.run
+    try:
+        return run(options)
+    except SettingsInvalid as error:
+        print(f"payments: the configuration is not usable:\n{error}", file=sys.stderr)
+        return USAGE_WRONG
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="payments",
+        description="Takes money through Toss Payments for a shop, once.",
+        epilog="Example: payments run",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "run", _run, "start everything on this machine", "payments run --port-base 9000", _run_options)
+    _add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000", _server_options)
+    _add(commands, "migrate", _migrate, "bring the database schema to the newest version", "payments migrate")
+    _add(
+        commands,
+        "demo-purchase",
+        _demo_purchase,
+        "buy something from the running set and print what happens",
+        "payments demo-purchase --port-base 9000",
+        _demo_options,
+    )
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Command,
+    summary: str,
+    example: str,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary.capitalize()}.", epilog=f"Example: {example}"
+    )
+    parser.set_defaults(run=run)
+    if add_options is not None:
+        add_options(parser)
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+
+
+def _base_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port-base",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="API on N, sandbox on N+100, shop on N+200 (default: 8000)",
+    )
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    _base_option(parser)
+    parser.add_argument("--data", default=".data", metavar="DIR", help="where the data is kept (default: .data)")
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    _base_option(parser)
+
+
+def _settings() -> Settings:
+    settings = read_settings(os.environ)
+    configure_logging(settings.log_format)
+    return settings
+
+
+def _api(options: argparse.Namespace) -> int:
+    from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
+
+    serve(_settings(), host=options.host, port=options.port)
+    return DONE
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    from payments.schema import expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
+
+    try:
+        migrate(_settings().database_url.get_secret_value())
+    except DatabaseUnavailable as error:
+        print(f"payments: {error.detail}", file=sys.stderr)
+        return USAGE_WRONG
+    print(f"The database is at {expected_revision()}.")
+    return DONE
+
+
+def _run(options: argparse.Namespace) -> int:
+    from payments.local.run import run  # noqa: PLC0415 - only for the local run
+
+    return run(port_base=options.port_base, data=options.data)
+
+
+def _demo_purchase(options: argparse.Namespace) -> int:
+    from payments.local.demo_purchase import demo_purchase  # noqa: PLC0415 - only for the local run
+
+    return asyncio.run(demo_purchase(port_base=options.port_base))

@@ -1,0 +1,138 @@
+"""The database: the mapped base, the engine, and the only way to open a transaction."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from sqlalchemy import BigInteger, DateTime, Enum, MetaData, String
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm.exc import StaleDataError
+
+from payments.errors import ConcurrentUpdate, DatabaseUnavailable, PaymentError, PaymentKeyMismatch
+
+type_map = {datetime: DateTime(timezone=True), int: BigInteger, str: String}
+
+
+class Base(DeclarativeBase):
+    """Every table of the product. Constraint names are spelled out so that errors can be told apart by them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = type_map
+
+
+def listed(enum: type[StrEnum], name: str) -> Enum:
+    """A text column that gives back the enum, and whose CHECK lists its values."""
+    return Enum(
+        enum,
+        native_enum=False,
+        length=40,
+        create_constraint=True,
+        name=name,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+Sessions = async_sessionmaker[AsyncSession]
+
+# What a lost race looks like, by the constraint that noticed it.
+CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
+    "uq_payments_order_id": ConcurrentUpdate,  # two first prepares of one order: the loser reads the winner's
+    "uq_payments_payment_key": PaymentKeyMismatch,
+    "pk_payment_events": ConcurrentUpdate,  # two writers took the same place in one payment's history
+    "uq_outbox_messages_payment_id_sequence": ConcurrentUpdate,
+}
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_LOST_RACE: Final = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+_UNAVAILABLE: Final = re.compile(
+    r"08...|57P..|53...|25006|57014"  # connection, shutdown, resources, read-only server, statement timeout
+)
+
+
+def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
+    """An engine whose connections give up by themselves rather than hang.
+
+    Limits: 2 s for a free connection, 3 s to connect, 10 s for a statement, 5 s for a lock, 15 s for a peer that
+    fell silent. A small pool is enough, since no connection is held while the PG is asked.
+    """
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        connect_args={
+            "connect_timeout": 3,
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            "application_name": "payments",
+            "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+        },
+    )
+
+
+def create_sessions(engine: AsyncEngine) -> Sessions:
+    """Sessions whose objects stay readable after the commit, because nothing is read lazily here."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@asynccontextmanager
+async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    """One short transaction: committed at the end of the block, rolled back if the block raises.
+
+    Never await a gateway inside it, and never carry an entity out of it into another one.
+
+    Raises:
+        ConcurrentUpdate: another writer was faster; nothing of this block is kept. Read again.
+        DatabaseUnavailable: the database cannot be reached, or it did not say whether it committed.
+    """
+    try:
+        async with sessions.begin() as session:
+            yield session
+    except (StaleDataError, DBAPIError, PoolTimeout, OSError) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> Exception:
+    """The refusal that a driver's error means; the error itself where it is a bug of ours."""
+    if isinstance(error, StaleDataError):
+        return ConcurrentUpdate()
+    if isinstance(error, (PoolTimeout, OSError)):
+        return DatabaseUnavailable()
+    if not isinstance(error, DBAPIError):
+        return error
+    return _translate_driver_error(error)
+
+
+def _translate_driver_error(error: DBAPIError) -> Exception:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if isinstance(error, IntegrityError):
+        refusal = CONSTRAINTS.get(_constraint(error))
+        return refusal() if refusal else error
+    if state in _LOST_RACE:
+        return ConcurrentUpdate()
+    if error.connection_invalidated or not state or _UNAVAILABLE.fullmatch(state):
+        return DatabaseUnavailable()
+    return error
+
+
+def _constraint(error: IntegrityError) -> str:
+    diagnostics = getattr(error.orig, "diag", None)
+    return str(getattr(diagnostics, "constraint_name", ""))

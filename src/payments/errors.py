@@ -1,0 +1,186 @@
+"""Every refusal of the product, each leaf with a stable `code`.
+
+PaymentError
+├── NotFound
+│   ├── PaymentNotFound            no payment for this order or payment key
+│   └── OrderNotFound              the order service does not know the order
+├── Conflict                       the request is well formed, and the state says no
+│   ├── AmountMismatch             another amount than the payment was prepared with
+│   ├── OrderAmountMismatch        another amount than the order service holds
+│   ├── OrderNotPayable            the order is paid or closed at the order service
+│   ├── PaymentKeyMismatch         another payment key is being or was confirmed for this attempt
+│   ├── PaymentInProgress          a confirm is under way or its outcome is unknown
+│   ├── AlreadyPaid                the money has been captured
+│   ├── AwaitingDeposit            a virtual account was issued and waits for the deposit
+│   ├── PaymentClosed              cancelled or refunded: nothing more happens
+│   ├── NotConfirmable             failed: prepare it again for a new attempt
+│   ├── TransitionNotAllowed       a move that the state machine does not have
+│   ├── RefundAlreadyDecided       a refund is decided once
+│   └── ConcurrentUpdate           another writer was faster; read again
+├── InvalidRequest
+│   ├── RedirectNotAllowed         successUrl or failUrl is not of an allowed origin
+│   └── AmountOutOfRange           outside what the chosen method can take
+├── PaymentDeclined                the PG refused; carries its code and message
+└── Unavailable                    nothing was changed or lost; come back later
+    ├── PgUnavailable              the PG keeps failing and is left alone for a while
+    ├── OrdersUnavailable          the order service cannot be asked
+    └── DatabaseUnavailable        the database cannot be reached, or did not say whether it committed
+"""
+
+from datetime import timedelta
+from typing import ClassVar
+
+from payments.states import PaymentStatus
+
+
+class PaymentError(Exception):
+    """Root of all refusals. `detail` never carries a value that a caller sent."""
+
+    code: ClassVar[str]
+    detail: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__(self.detail)
+
+
+class NotFound(PaymentError):
+    pass
+
+
+class PaymentNotFound(NotFound):
+    code = "payment_not_found"
+    detail = "There is no payment for this order or payment key."
+
+
+class OrderNotFound(NotFound):
+    code = "order_not_found"
+    detail = "The order service does not know this order."
+
+
+class Conflict(PaymentError):
+    pass
+
+
+class AmountMismatch(Conflict):
+    code = "amount_mismatch"
+    detail = "The amount is not the one this payment was prepared with."
+
+
+class OrderAmountMismatch(Conflict):
+    code = "order_amount_mismatch"
+    detail = "The amount is not the one the order service holds for this order."
+
+
+class OrderNotPayable(Conflict):
+    code = "order_not_payable"
+    detail = "The order service says that this order is not waiting for a payment."
+
+
+class PaymentKeyMismatch(Conflict):
+    code = "payment_key_mismatch"
+    detail = "Another payment key belongs to this payment."
+
+
+class PaymentInProgress(Conflict):
+    code = "payment_in_progress"
+    detail = "A payment of this order is being confirmed; read it until it is decided."
+
+
+class AlreadyPaid(Conflict):
+    code = "already_paid"
+    detail = "This order has been paid."
+
+
+class AwaitingDeposit(Conflict):
+    code = "awaiting_deposit"
+    detail = "A virtual account was issued for this order and waits for the deposit."
+
+
+class PaymentClosed(Conflict):
+    code = "payment_closed"
+    detail = "This payment was cancelled or refunded; nothing more can be paid on it."
+
+
+class NotConfirmable(Conflict):
+    code = "not_confirmable"
+    detail = "This payment has failed; prepare it again for a new attempt."
+
+
+class TransitionNotAllowed(Conflict):
+    """A move that `states.TRANSITIONS` does not have."""
+
+    code = "transition_not_allowed"
+    detail = "The payment's state does not allow this."
+
+    def __init__(self, start: PaymentStatus, end: PaymentStatus) -> None:
+        super().__init__()
+        self.start = start
+        self.end = end
+
+
+class RefundAlreadyDecided(Conflict):
+    code = "refund_already_decided"
+    detail = "This refund has succeeded or failed; it is not decided twice."
+
+
+class ConcurrentUpdate(Conflict):
+    """The row changed since it was read. Handled by reading again, never by forcing."""
+
+    code = "concurrent_update"
+    detail = "Another request changed this payment at the same moment; send the request again."
+
+
+class InvalidRequest(PaymentError):
+    """A member of the body is well formed and still cannot be accepted; `field` is its name."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__()
+        self.field = field
+
+
+class RedirectNotAllowed(InvalidRequest):
+    """`successUrl` or `failUrl` would lead the buyer away from the shop."""
+
+    code = "redirect_not_allowed"
+    detail = "The URL is not of an allowed origin."
+
+
+class AmountOutOfRange(InvalidRequest):
+    code = "amount_out_of_range"
+    detail = "The chosen payment method cannot take this amount."
+
+
+class PaymentDeclined(PaymentError):
+    """The PG refused, and said so: no money moved.
+
+    `pg_code` and `pg_message` are the PG's own (https://docs.tosspayments.com/reference/error-codes); the message is
+    Korean and written for the buyer.
+    """
+
+    code = "payment_declined"
+    detail = "The payment was refused."
+
+    def __init__(self, pg_code: str, pg_message: str) -> None:
+        super().__init__()
+        self.pg_code = pg_code
+        self.pg_message = pg_message
+
+
+class Unavailable(PaymentError):
+    retry_after: ClassVar[timedelta] = timedelta(seconds=2)
+
+
+class PgUnavailable(Unavailable):
+    code = "pg_unavailable"
+    detail = "The payment gateway is not answering; nothing was charged. Send the request again shortly."
+    retry_after = timedelta(seconds=5)
+
+
+class OrdersUnavailable(Unavailable):
+    code = "orders_unavailable"
+    detail = "The order service is not answering; nothing was changed. Send the request again shortly."
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+    detail = "The service cannot reach its database. Send the request again shortly."

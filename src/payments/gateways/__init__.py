@@ -1,0 +1,1 @@
+"""Where the world outside is asked: the PG and the order service."""

@@ -1,0 +1,136 @@
+"""What a payment gateway (PG) can answer, as values. A lost answer is not a failure: it is `Unknown`."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+
+class PgStatus(StrEnum):
+    """The PG's own states of a payment (https://docs.tosspayments.com/reference, Payment object)."""
+
+    READY = "READY"
+    IN_PROGRESS = "IN_PROGRESS"
+    WAITING_FOR_DEPOSIT = "WAITING_FOR_DEPOSIT"
+    DONE = "DONE"
+    CANCELED = "CANCELED"
+    PARTIAL_CANCELED = "PARTIAL_CANCELED"
+    ABORTED = "ABORTED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class PgVirtualAccount:
+    bank_code: str
+    account_number: str
+    holder_name: str
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PgPayment:
+    """A payment as the PG holds it.
+
+    Amounts are whole won. `method` is the PG's own word (`카드`, `가상계좌`, ...) and None until the buyer has chosen.
+    """
+
+    payment_key: str
+    order_id: str
+    status: PgStatus
+    total_amount: int
+    balance_amount: int
+    currency: str
+    method: str | None
+    easy_pay: bool
+    approved_at: datetime | None
+    virtual_account: PgVirtualAccount | None
+    secret: str | None = field(repr=False)  # proves a deposit callback; whoever knows it can forge one
+    receipt_url: str | None
+    failure_code: str | None
+    failure_message: str | None
+
+
+class UnknownBecause(StrEnum):
+    """Why we do not know what happened; each is a label of the metric `pg_answers_total`."""
+
+    NOT_SENT = "not_sent"  # never left this machine: no connection, no free slot
+    CIRCUIT_OPEN = "circuit_open"  # not sent either: the PG has been failing and is left alone for a while
+    NO_ANSWER = "no_answer"  # sent, and no complete answer came back in time
+    MALFORMED = "malformed"  # an answer that is not what the PG documents
+    PG_ERROR = "pg_error"  # the PG says that something went wrong on its side, after or before the money moved
+    ASK_AGAIN = "ask_again"  # too many requests, or the first request still runs
+    MISCONFIGURED = "misconfigured"  # our key, contract or request is wrong; an operator must look
+    UNLISTED = "unlisted"  # a code that the table does not know
+    MISMATCH = "mismatch"  # the answer is about another payment, order or amount
+    NOT_FOUND = "not_found"  # a look-up found nothing
+    IN_PROGRESS = "in_progress"  # a look-up found the payment, not captured yet
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The PG holds the money."""
+
+    payment: PgPayment
+
+
+@dataclass(frozen=True, slots=True)
+class DepositAwaited:
+    """The PG issued a virtual account; no money has come yet."""
+
+    payment: PgPayment
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The PG says that this attempt will never take money: a definite refusal, or an attempt aborted or expired."""
+
+    code: str
+    message: str
+    payment: PgPayment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The PG cancelled the payment and kept nothing of it."""
+
+    payment: PgPayment
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """We do not know. Nothing may be concluded from it except that the PG must be asked again."""
+
+    because: UnknownBecause
+    code: str | None = None
+    message: str | None = None
+    retry_after: timedelta | None = None
+    payment: PgPayment | None = None  # what the PG showed, where it is about another payment or not finished
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the PG may have seen the request."""
+        return self.because not in {UnknownBecause.NOT_SENT, UnknownBecause.CIRCUIT_OPEN}
+
+
+Answer = Approved | DepositAwaited | Declined | Cancelled | Unknown
+
+
+class PaymentGateway(Protocol):
+    """What the use cases need of a PG. Its methods never raise for what the PG or the network does."""
+
+    @property
+    def is_available(self) -> bool:
+        """False while the circuit breaker is open: a call now would not be sent."""
+        ...
+
+    async def confirm(self, payment_key: str, *, order_id: str, amount: int, idempotency_key: str) -> Answer:
+        """Ask for the capture of `amount` won. The same `idempotency_key` on every repetition of this intention."""
+        ...
+
+    async def look_up(self, payment_key: str, *, order_id: str, amount: int) -> Answer:
+        """Ask what happened to a payment; `order_id` and `amount` are what it must agree with."""
+        ...
+
+    async def look_up_order(self, order_id: str, *, amount: int) -> Answer:
+        """Ask what happened to an order whose payment key is not known."""
+        ...

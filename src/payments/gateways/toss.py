@@ -1,0 +1,332 @@
+"""The client of Toss Payments: asks, waits no longer than agreed, and gives every outcome as a value."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+import structlog
+from prometheus_client import Counter, Histogram
+
+from payments.gateways.breaker import Breaker
+from payments.gateways.pg import Answer, Approved, Cancelled, Declined, DepositAwaited, Unknown, UnknownBecause
+from payments.gateways.toss_answers import Asked, Reply, parse_retry_after, read_confirm, read_look_up
+from payments.gateways.toss_codes import KEY_FAULTS
+from payments.gateways.toss_wire import is_order_id, is_payment_key
+
+MAX_BODY_BYTES: Final = 1_000_000  # a payment is about 2 kB
+_AROUND_READING: Final = timedelta(seconds=10)  # a slot, two attempts to connect, the pause between them
+_CONNECT_ATTEMPTS: Final = 2
+_RETRY_PAUSE_SECONDS: Final = (0.05, 0.25)
+_UNAUTHORIZED: Final = 401
+_SERVER_ERRORS: Final = 500
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,300}")  # Toss's limit; httpx cannot send what is not ASCII
+_SECRET_KEY = re.compile(r"[!-9;-~]+")  # no colon: it ends the user name in Basic auth
+
+# Raised before a byte of the request could leave: there was no connection to send it on. Trying again may help.
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# Raised before a connection is tried, because the address makes no sense. Trying again cannot help.
+_NO_ADDRESS = (httpx.UnsupportedProtocol, httpx.InvalidURL)
+# Everything else may have reached Toss, LocalProtocolError too: it also ends a request that was half sent. OSError
+# stands for what httpx lets through, such as an ssl.SSLError in the middle of an answer.
+_LOST = (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict, OSError)
+
+_answers = Counter(
+    "pg_answers", "Answers of the payment gateway; kinds of unknown stand by their reason", ["call", "kind"]
+)
+_seconds = Histogram(
+    "pg_call_seconds",
+    "Wall clock of one call to the payment gateway, waiting for a slot and retries included",
+    ["call"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    name: str
+    method: str
+    path: str
+    asked: Asked
+    read: Callable[[Reply, Asked], Answer]
+    deadline: timedelta
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, object] | None = None
+
+
+class TossClient:
+    """A `PaymentGateway` on Toss Payments. One instance per process and event loop.
+
+    Its calls never raise for what Toss or the network does; a cancelled call stays cancelled.
+
+    Args:
+        base_url: Scheme, host and port, such as `https://api.tosspayments.com`.
+        secret_key: `test_sk_...`, `live_gsk_...`.
+        connect_timeout: For one attempt to connect; there are two.
+        read_timeout: The longest silence of Toss. Its pages ask for 60 s for billing and lists and say nothing about
+            confirm; what a shorter wait loses is found by recovery.
+        deadline: Total wall clock of a confirm, waiting for a slot and connecting included; by default ten seconds
+            more than `read_timeout`.
+        look_up_deadline: The same for a look-up.
+        max_concurrent: Calls under way at the same time; further ones wait for `slot_wait` and are then not sent.
+        breaker: Closed circuit by default, that opens for ten seconds after five failures in a row.
+        transport: Replaces the network in tests.
+
+    Raises:
+        ValueError: The address or the key cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        secret_key: str,
+        connect_timeout: timedelta = timedelta(seconds=3),
+        read_timeout: timedelta = timedelta(seconds=30),
+        deadline: timedelta | None = None,
+        look_up_deadline: timedelta = timedelta(seconds=10),
+        max_concurrent: int = 50,
+        slot_wait: timedelta = timedelta(seconds=2),
+        breaker: Breaker | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._base_url = _checked_base_url(base_url)
+        self._deadline = deadline or read_timeout + _AROUND_READING
+        self._look_up_deadline = look_up_deadline
+        self._slot_wait = slot_wait
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._breaker = breaker or Breaker(failures=5, pause=timedelta(seconds=10))
+        self._http = httpx.AsyncClient(
+            base_url=self._base_url,
+            auth=httpx.BasicAuth(_checked_secret_key(secret_key), ""),
+            # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "payments"},
+            timeout=httpx.Timeout(read_timeout.total_seconds(), connect=connect_timeout.total_seconds()),
+            limits=httpx.Limits(max_connections=max_concurrent, max_keepalive_connections=max_concurrent),
+            follow_redirects=False,
+            trust_env=False,  # a proxy or a certificate file from the environment could read the key
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"TossClient({self._base_url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    @property
+    def is_available(self) -> bool:
+        """False while the circuit breaker is open: a call now would not be sent."""
+        return self._breaker.is_available
+
+    async def confirm(self, payment_key: str, *, order_id: str, amount: int, idempotency_key: str) -> Answer:
+        """Ask for the capture of `amount` won (https://docs.tosspayments.com/reference, payment confirm).
+
+        Toss tells repetitions by the key and the address alone and not by the body, so the key must belong to this
+        attempt only, and is the same whenever it is repeated.
+
+        Raises:
+            ValueError: The caller let something through that must not reach a URL or a header.
+        """
+        asked = _checked(Asked(payment_key, order_id, amount))
+        if _IDEMPOTENCY_KEY.fullmatch(idempotency_key) is None:
+            raise ValueError("An idempotency key is 1 to 300 printable ASCII characters without spaces.")
+        call = _Call(
+            "confirm",
+            method="POST",
+            path="/v1/payments/confirm",
+            asked=asked,
+            read=read_confirm,
+            deadline=self._deadline,
+            headers={"Idempotency-Key": idempotency_key},
+            json={"paymentKey": payment_key, "orderId": order_id, "amount": amount},
+        )
+        return await self._ask(call)
+
+    async def look_up(self, payment_key: str, *, order_id: str, amount: int) -> Answer:
+        """Ask what happened to a payment.
+
+        Raises:
+            ValueError: As for `confirm`.
+        """
+        asked = _checked(Asked(payment_key, order_id, amount))
+        return await self._look_up("look_up", path=f"/v1/payments/{payment_key}", asked=asked)
+
+    async def look_up_order(self, order_id: str, *, amount: int) -> Answer:
+        """Ask what happened to an order. Which of several payments of one order Toss shows is not documented.
+
+        Raises:
+            ValueError: As for `confirm`.
+        """
+        asked = _checked(Asked(None, order_id, amount))
+        return await self._look_up("look_up_order", path=f"/v1/payments/orders/{order_id}", asked=asked)
+
+    async def _look_up(self, name: str, *, path: str, asked: Asked) -> Answer:
+        call = _Call(name, method="GET", path=path, asked=asked, read=read_look_up, deadline=self._look_up_deadline)
+        return await self._ask(call)
+
+    async def _ask(self, call: _Call) -> Answer:
+        began = time.monotonic()
+        answer = await self._in_slot(call)
+        _observe(call, answer, seconds=time.monotonic() - began)
+        return answer
+
+    async def _in_slot(self, call: _Call) -> Answer:
+        """The bulkhead: a slow Toss may hold this many calls, and no more of the process than that."""
+        if not self._breaker.is_available:
+            return self._left_alone()  # without queueing first
+        ends_at = asyncio.get_running_loop().time() + call.deadline.total_seconds()
+        try:
+            async with asyncio.timeout(min(self._slot_wait, call.deadline).total_seconds()):
+                await self._slots.acquire()
+        except TimeoutError:
+            # Says nothing about Toss, so the breaker does not hear of it.
+            return Unknown(UnknownBecause.NOT_SENT, message="no free slot")
+        try:
+            return await self._guarded(call, ends_at=ends_at)
+        finally:
+            self._slots.release()
+
+    async def _guarded(self, call: _Call, *, ends_at: float) -> Answer:
+        permit = self._breaker.admit()
+        if permit is None:
+            return self._left_alone()
+        try:
+            outcome = await self._exchange(call, ends_at=ends_at)
+            answer = outcome if isinstance(outcome, Unknown) else call.read(outcome, call.asked)
+        except BaseException:  # cancelled
+            self._breaker.abandoned(permit)
+            raise
+        if _is_failing(outcome, answer):
+            self._breaker.failed(permit)
+        else:
+            self._breaker.succeeded(permit)
+        return answer
+
+    def _left_alone(self) -> Unknown:
+        return Unknown(UnknownBecause.CIRCUIT_OPEN, retry_after=self._breaker.pause_left)
+
+    async def _exchange(self, call: _Call, *, ends_at: float) -> Reply | Unknown:
+        """The total deadline: each of httpx's timeouts only measures one silence, so a dripping answer never ends."""
+        try:
+            async with asyncio.timeout_at(ends_at):
+                return await self._send_or_reconnect(call)
+        except TimeoutError:
+            return Unknown(UnknownBecause.NO_ANSWER, message="no complete answer before the deadline")
+
+    async def _send_or_reconnect(self, call: _Call) -> Reply | Unknown:
+        not_sent = Unknown(UnknownBecause.NOT_SENT)
+        for attempt in range(_CONNECT_ATTEMPTS):
+            if attempt > 0:
+                await asyncio.sleep(random.uniform(*_RETRY_PAUSE_SECONDS))  # noqa: S311 - jitter, not a secret
+            try:
+                return await self._send(call)
+            except _NO_CONNECTION as error:
+                not_sent = Unknown(UnknownBecause.NOT_SENT, message=type(error).__name__)
+            except _NO_ADDRESS as error:
+                return Unknown(UnknownBecause.NOT_SENT, message=type(error).__name__)
+            except _LOST as error:
+                return Unknown(UnknownBecause.NO_ANSWER, message=type(error).__name__)
+        return not_sent
+
+    async def _send(self, call: _Call) -> Reply | Unknown:
+        body = bytearray()
+        async with self._http.stream(call.method, call.path, headers=call.headers, json=call.json) as response:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                return Unknown(UnknownBecause.MALFORMED, message="compressed though asked not to")
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    return Unknown(UnknownBecause.MALFORMED, message="longer than any payment")
+        retry_after = parse_retry_after(response.headers.get("Retry-After"), at=datetime.now(UTC))
+        return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
+
+
+def _checked_base_url(text: str) -> str:
+    url = httpx.URL(text.rstrip("/"))
+    if (
+        url.scheme not in {"http", "https"}
+        or not url.host
+        or url.userinfo
+        or url.path != "/"
+        or url.query
+        or url.fragment
+    ):
+        raise ValueError("The address of Toss is a scheme, a host and perhaps a port.")
+    return str(url)
+
+
+def _checked_secret_key(text: str) -> str:
+    if _SECRET_KEY.fullmatch(text) is None:
+        # A byte order mark copied with the key is the classic; the key itself must not stand in a message.
+        raise ValueError("The Toss secret key must be printable ASCII without spaces and colons.")
+    return text
+
+
+def _checked(asked: Asked) -> Asked:
+    if asked.payment_key is not None and not is_payment_key(asked.payment_key):
+        raise ValueError("not a payment key")
+    if not is_order_id(asked.order_id):
+        raise ValueError("not an order id that Toss accepts")
+    if asked.amount < 1:
+        raise ValueError("An amount is at least one won.")
+    return asked
+
+
+def _is_failing(outcome: Reply | Unknown, answer: Answer) -> bool:
+    """Whether the next call would most likely meet the same trouble.
+
+    A refusal is no failure, nor is FORBIDDEN_REQUEST: a buyer can provoke both. A fault of our key counts like any
+    other failure and does not open the circuit at once, because a payment key of a foreign shop may provoke it too.
+    """
+    if isinstance(outcome, Unknown):
+        return True
+    if outcome.status >= _SERVER_ERRORS or outcome.status == _UNAUTHORIZED:
+        return True
+    return isinstance(answer, Unknown) and answer.code in KEY_FAULTS
+
+
+def _observe(call: _Call, answer: Answer, *, seconds: float) -> None:
+    kind = _kind(answer)
+    _answers.labels(call=call.name, kind=kind).inc()
+    _seconds.labels(call=call.name).observe(seconds)
+    log = structlog.get_logger().bind(
+        call=call.name,
+        kind=kind,
+        order_id=call.asked.order_id,
+        payment_key_ends=call.asked.payment_key and call.asked.payment_key[-6:],
+        code=answer.code if isinstance(answer, Declined | Unknown) else None,
+        milliseconds=round(seconds * 1000),
+    )
+    if isinstance(answer, Unknown):
+        log.warning("pg.answer_unknown", message=answer.message)
+    else:
+        log.info("pg.answered")
+
+
+def _kind(answer: Answer) -> str:
+    match answer:
+        case Approved():
+            return "approved"
+        case DepositAwaited():
+            return "deposit_awaited"
+        case Declined():
+            return "declined"
+        case Cancelled():
+            return "cancelled"
+        case Unknown(because=because):
+            return because.value

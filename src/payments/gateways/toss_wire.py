@@ -1,0 +1,237 @@
+"""The JSON of Toss Payments, read with suspicion: bytes become a `PgPayment` or `MalformedAnswer`, nothing else."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Final, Never, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic.alias_generators import to_camel
+
+from payments.gateways.pg import PgPayment, PgStatus, PgVirtualAccount
+
+MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
+_LARGEST_AMOUNT: Final = 2**53 - 1  # beyond it JSON numbers stop being exact
+_KST: Final = timezone(timedelta(hours=9), "KST")
+_EASY_PAY: Final = "간편결제"
+
+_PAYMENT_KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
+# The reference lists letters, digits, - and _; the English message of INVALID_ORDER_ID allows = as well.
+_ORDER_ID = re.compile(r"[A-Za-z0-9_=-]{6,64}")
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+_Read = TypeVar("_Read")
+
+
+class MalformedAnswer(ValueError):
+    """The PG's answer is not what it documents. The text names the place and never the content."""
+
+
+def is_payment_key(text: str) -> bool:
+    """Whether `text` may stand in a URL as a payment key; `..`, `/`, `?` and their like may not."""
+    return _PAYMENT_KEY.fullmatch(text) is not None
+
+
+def is_order_id(text: str) -> bool:
+    """Whether Toss accepts `text` as an order id."""
+    return _ORDER_ID.fullmatch(text) is not None
+
+
+def clean_text(text: str, *, longest: int = MAX_MESSAGE_LENGTH) -> str:
+    """Return `text` in one printable line. A lone surrogate or NUL would not survive the database."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:longest]
+
+
+def _whole_won(value: object) -> int:
+    # Toss documents "number" and shows 5000.0 in one of its own examples, so a float without a fraction is an amount.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= _LARGEST_AMOUNT:
+        raise ValueError("not an amount in won")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str) or "T" not in value:
+        raise ValueError("not a date and time")
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=_KST)  # `dueDate` is documented without an offset; Toss lives in Korea
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a date of our times") from None
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("contains control characters")
+    return value
+
+
+def _payment_key(value: str) -> str:
+    if not is_payment_key(value):
+        raise ValueError("not a payment key")
+    return value
+
+
+def _code(value: str) -> str:
+    if _CODE.fullmatch(value) is None:
+        raise ValueError("not a code")
+    return value
+
+
+def _name(value: str) -> str:
+    return clean_text(value, longest=100)
+
+
+def _web_address(value: str) -> str:
+    # It will stand in a link: `javascript:` must not get that far.
+    address = urlsplit(_printable(value))
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise ValueError("not a web address")
+    return value
+
+
+def _none_if_unreadable(value: object, read: Callable[[object], _Read]) -> _Read | None:
+    # What does not decide about money must not make the money unknown.
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+_Won = Annotated[int, BeforeValidator(_whole_won)]
+_Moment = Annotated[datetime, BeforeValidator(_moment)]
+_Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
+_Message = Annotated[str, AfterValidator(clean_text)]
+_Code = Annotated[str, AfterValidator(_code)]
+_Lenient = WrapValidator(_none_if_unreadable)
+
+
+class _Wire(BaseModel):
+    # New fields arrive without a new version of the API, so unknown ones are ignored.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, alias_generator=to_camel)
+
+
+_Model = TypeVar("_Model", bound=_Wire)
+
+
+class _Receipt(_Wire):
+    url: Annotated[str, Field(max_length=500), AfterValidator(_web_address)]
+
+
+class _Failure(_Wire):
+    code: _Code
+    message: _Message = ""
+
+
+class _VirtualAccount(_Wire):
+    bank_code: Annotated[_Word, Field(min_length=1, max_length=20)]
+    account_number: Annotated[_Word, Field(min_length=1, max_length=20)]
+    customer_name: Annotated[str, AfterValidator(_name)] = ""
+    due_date: Annotated[_Moment | None, _Lenient] = None
+
+
+class _Payment(_Wire):
+    payment_key: Annotated[str, AfterValidator(_payment_key)]
+    order_id: _Word
+    status: PgStatus = Field(strict=False)
+    total_amount: _Won
+    balance_amount: _Won
+    currency: _Word
+    method: Annotated[_Word | None, _Lenient] = None
+    approved_at: Annotated[_Moment | None, _Lenient] = None
+    virtual_account: Annotated[_VirtualAccount | None, _Lenient] = None
+    secret: Annotated[Annotated[_Word, Field(min_length=1, max_length=50)] | None, _Lenient] = None
+    receipt: Annotated[_Receipt | None, _Lenient] = None
+    failure: Annotated[_Failure | None, _Lenient] = None
+
+
+class TossError(_Wire):
+    """The body of every error answer."""
+
+    code: _Code
+    message: _Message = ""
+
+
+def read_payment(body: bytes) -> PgPayment:
+    """Read a Payment object.
+
+    Raises:
+        MalformedAnswer: It is not JSON, not a payment, or has a status that Toss does not document.
+    """
+    return _to_payment(_read(_Payment, body))
+
+
+def read_error(body: bytes) -> TossError | None:
+    """Read an error body; None if it is not one, such as a proxy's HTML page."""
+    try:
+        return _read(TossError, body)
+    except MalformedAnswer:
+        return None
+
+
+def _read(model: type[_Model], body: bytes) -> _Model:
+    try:
+        return model.model_validate(_parse(body))
+    except ValidationError as error:
+        # Names of places and rules only: the values include secrets.
+        raise MalformedAnswer("; ".join(_place(item["loc"], item["type"]) for item in error.errors())) from None
+
+
+def _place(location: tuple[int | str, ...], rule: str) -> str:
+    return f"{'.'.join(map(str, location)) or 'body'}: {rule}"
+
+
+def _parse(body: bytes) -> object:
+    # The standard parser, because pydantic's own takes NaN for a number and the last of two equal names for the truth.
+    try:
+        parsed: object = json.loads(
+            body.decode(), object_pairs_hook=_object_without_repetition, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError):
+        raise MalformedAnswer("not JSON") from None
+    return parsed
+
+
+def _object_without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("the same name twice")
+    return members
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _to_payment(wire: _Payment) -> PgPayment:
+    return PgPayment(
+        payment_key=wire.payment_key,
+        order_id=wire.order_id,
+        status=wire.status,
+        total_amount=wire.total_amount,
+        balance_amount=wire.balance_amount,
+        currency=wire.currency,
+        method=wire.method,
+        easy_pay=wire.method == _EASY_PAY,
+        approved_at=wire.approved_at,
+        virtual_account=_to_account(wire.virtual_account) if wire.virtual_account else None,
+        secret=wire.secret,
+        receipt_url=wire.receipt.url if wire.receipt else None,
+        failure_code=wire.failure.code if wire.failure else None,
+        failure_message=wire.failure.message if wire.failure else None,
+    )
+
+
+def _to_account(wire: _VirtualAccount) -> PgVirtualAccount:
+    return PgVirtualAccount(
+        bank_code=wire.bank_code,
+        account_number=wire.account_number,
+        holder_name=wire.customer_name,
+        due_at=wire.due_date,
+    )

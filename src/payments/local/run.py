@@ -1,0 +1,129 @@
+"""Run the whole system on one machine by one command: PostgreSQL, sandbox, shop, API and worker."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from payments.local.databases import create_if_missing, sibling
+from payments.local.plan import HIGHEST_BASE, CannotRun, Plan, Ports, make_plan, value_of
+from payments.local.postgres import DataDirectoryInUse, LocalPostgres, LocalPostgresFailure
+from payments.local.supervisor import HOST, ProgramStopped, cancel_on_signals, keep_running, run_once, until_serving
+from payments.local.terminal import complain, say, show, welcome
+
+STOPPED = 0
+PROBLEM = 1
+WRONG_USAGE = 2
+SERVER_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Databases:
+    """Where payments and shop keep their rows, and whether that server is still there."""
+
+    payments: str
+    shop: str
+    are_up: Callable[[], bool]
+
+
+def run(*, port_base: int = 8000, data: Path = Path(".data")) -> int:
+    """Start everything, stay until Ctrl-C or SIGTERM, stop everything and keep the data.
+
+    Returns:
+        The exit code: 0 stopped on request, 1 something failed, 2 cannot start as asked.
+    """
+    began_at = time.monotonic()
+    # Until the programs run, SIGTERM means what Ctrl-C means.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        ports = _free_ports(port_base)
+        data.mkdir(parents=True, exist_ok=True)
+        with _databases(os.environ, data) as databases:
+            plan = make_plan(os.environ, ports, data=data, payments_url=databases.payments, shop_url=databases.shop)
+            code = asyncio.run(_supervise(plan, databases, lambda: _greet(ports, data, began_at)))
+    except KeyboardInterrupt:
+        code = STOPPED
+    except (CannotRun, DataDirectoryInUse) as error:
+        complain(str(error))
+        return WRONG_USAGE
+    except LocalPostgresFailure as error:
+        complain(str(error))
+        return PROBLEM
+    say("Everything has stopped; the data stay.  모두 멈췄습니다. 데이터는 그대로 있습니다.")
+    return code
+
+
+def _greet(ports: Ports, data: Path, began_at: float) -> None:
+    say(welcome(ports, data=data, seconds=time.monotonic() - began_at))
+
+
+async def _supervise(plan: Plan, databases: Databases, greet: Callable[[], None]) -> int:
+    code = STOPPED
+    cancel_on_signals()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_watch(databases))
+            for program in plan.self_sufficient:
+                group.create_task(keep_running(program, show))
+            await run_once(plan.migrate, show)
+            for program in plan.on_our_schema:
+                group.create_task(keep_running(program, show))
+            for program in plan.lasting:
+                await until_serving(program)
+            greet()
+    except* ProgramStopped as stopped:
+        complain(str(stopped.exceptions[0]))
+        code = PROBLEM
+    except* asyncio.CancelledError:
+        code = STOPPED
+    return code
+
+
+async def _watch(databases: Databases) -> None:
+    while databases.are_up():  # noqa: ASYNC110 - a process has no event to wait for.
+        await asyncio.sleep(SERVER_POLL_SECONDS)
+    raise ProgramStopped("PostgreSQL ended; its log is in the data directory.")
+
+
+def _free_ports(base: int) -> Ports:
+    """Find out before anything starts, because a program that cannot listen says so in the middle of a long log."""
+    if not 1 <= base <= HIGHEST_BASE:
+        raise CannotRun(f"The port base is between 1 and {HIGHEST_BASE}.")
+    ports = Ports(base)
+    for port in (ports.api, ports.sandbox, ports.shop):
+        with socket.socket() as probe:
+            # As the servers do: a port in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                raise CannotRun(
+                    f"Port {port} cannot be used ({error.strerror}). Stop what listens there, or move all ports: "
+                    f"`payments run --port-base N` or `make run PORT_BASE=N` takes N, N + 100 and N + 200."
+                ) from error
+    return ports
+
+
+@contextlib.contextmanager
+def _databases(environ: Mapping[str, str], data: Path) -> Iterator[Databases]:
+    given = value_of(environ, "DATABASE_URL")
+    with contextlib.ExitStack() as servers:
+        if given:
+            payments, are_up = given, _always
+        else:
+            server = servers.enter_context(LocalPostgres(data / "pg"))
+            payments, are_up = server.url("payments"), server.is_running
+        shop = value_of(environ, "SHOP_DATABASE_URL") or sibling(payments, "shop")
+        for url in (payments, shop):
+            create_if_missing(url)
+        yield Databases(payments=payments, shop=shop, are_up=are_up)
+
+
+def _always() -> bool:
+    # A server of the user's own is not ours to watch; the programs live through its absence.
+    return True

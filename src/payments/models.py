@@ -1,0 +1,499 @@
+"""What a payment, its history and its refunds are, and the only moves they can make."""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Self
+from uuid import UUID
+
+from sqlalchemy import DDL, CheckConstraint, ForeignKey, Index, String, event, text
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from payments.db import Base, listed
+from payments.errors import AmountMismatch, PaymentKeyMismatch, RefundAlreadyDecided, TransitionNotAllowed
+from payments.ids import new_id
+from payments.states import (
+    REFUND_TRANSITIONS,
+    TRANSITIONS,
+    Cause,
+    PaymentMethod,
+    PaymentStatus,
+    RefundStatus,
+    allowed_edges,
+)
+
+CURRENCY: Final = "KRW"
+
+# Toss lets the buyer take 30 minutes in the payment window, and the shop 10 more until it confirms
+# (https://docs.tosspayments.com/reference/using-api/webhook-events).
+SESSION_LIFETIME: Final = timedelta(minutes=40)
+
+# How long after an unknown answer the PG is asked again: quickly at first, because a buyer is waiting.
+CHECK_DELAYS: Final = (
+    timedelta(seconds=2),
+    timedelta(seconds=5),
+    timedelta(seconds=15),
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualAccount:
+    """Where the buyer is to send the money. `due_at` is None where the PG did not say."""
+
+    bank: str
+    account_number: str
+    holder: str
+    due_at: datetime | None
+
+
+class Payment(Base):
+    """One order's payment, from prepare to its final state.
+
+    Build it with `prepare` only. Every change of state goes through a method named in `states.TRANSITIONS` and leaves
+    a `PaymentEvent`. `version` makes a writer that read an older state fail at commit (`ConcurrentUpdate`).
+    """
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("refunded_amount BETWEEN 0 AND amount", name="refunded_within_amount"),
+        CheckConstraint(f"currency = '{CURRENCY}'", name="currency_won"),
+        CheckConstraint("attempt > 0", name="attempt_positive"),
+        CheckConstraint("order_id ~ '^[A-Za-z0-9_-]{6,64}$'", name="order_id_alphabet"),
+        CheckConstraint("payment_key ~ '^[A-Za-z0-9_-]{1,200}$'", name="payment_key_alphabet"),
+        CheckConstraint(
+            "status <> 'PENDING' OR (payment_key IS NOT NULL AND confirm_key IS NOT NULL "
+            "AND pending_since IS NOT NULL AND next_check_at IS NOT NULL)",
+            name="pending_can_be_resolved",
+        ),
+        CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
+        CheckConstraint(
+            "status NOT IN ('COMPLETED', 'PARTIALLY_REFUNDED', 'REFUNDED') "
+            "OR (payment_key IS NOT NULL AND approved_at IS NOT NULL AND completed_at IS NOT NULL)",
+            name="completed_has_proof",
+        ),
+        CheckConstraint(
+            "CASE status WHEN 'REFUNDED' THEN refunded_amount = amount "
+            "WHEN 'PARTIALLY_REFUNDED' THEN refunded_amount > 0 AND refunded_amount < amount "
+            "ELSE refunded_amount = 0 END",
+            name="refunded_fits_status",
+        ),
+        Index("ix_payments_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(String(64), unique=True)
+    payment_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    status: Mapped[PaymentStatus] = mapped_column(listed(PaymentStatus, "status_listed"))
+    method: Mapped[PaymentMethod] = mapped_column(listed(PaymentMethod, "method_listed"))
+    amount: Mapped[int]  # won
+    refunded_amount: Mapped[int]  # won
+    currency: Mapped[str] = mapped_column(String(3))
+    order_name: Mapped[str] = mapped_column(String(100))
+    customer_email: Mapped[str] = mapped_column(String(100))
+    fail_code: Mapped[str | None] = mapped_column(String(100))
+    fail_reason: Mapped[str | None] = mapped_column(String(510))  # as long as the PG's messages can be
+    attempt: Mapped[int]
+    confirm_key: Mapped[str | None] = mapped_column(String(64))  # the PG idempotency key of this attempt
+    webhook_secret: Mapped[str | None] = mapped_column(String(50))
+    account_bank: Mapped[str | None] = mapped_column(String(20))
+    account_number: Mapped[str | None] = mapped_column(String(20))
+    account_holder: Mapped[str | None] = mapped_column(String(100))
+    account_due_at: Mapped[datetime | None]
+    receipt_url: Mapped[str | None] = mapped_column(String(500))
+    next_check_at: Mapped[datetime | None]  # when the PG is to be asked (again) what happened
+    check_count: Mapped[int]
+    last_sequence: Mapped[int]  # of the history
+    created_at: Mapped[datetime]
+    prepared_at: Mapped[datetime]  # of this attempt; its session lives `SESSION_LIFETIME` from here
+    pending_since: Mapped[datetime | None]
+    approved_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column()
+
+    events: WriteOnlyMapped["PaymentEvent"] = relationship(order_by="PaymentEvent.sequence", passive_deletes=True)
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it while the class is built
+
+    @classmethod
+    def prepare(
+        cls,
+        order_id: str,
+        amount: int,
+        *,
+        method: PaymentMethod,
+        order_name: str,
+        customer_email: str,
+        at: datetime,
+        cause: Cause = Cause.API,
+    ) -> Self:
+        """The first attempt at paying `amount` won for an order. `order_id` and `amount` have been validated."""
+        payment = cls(
+            id=new_id(),
+            order_id=order_id,
+            amount=amount,
+            method=method,
+            order_name=order_name,
+            customer_email=customer_email,
+            currency=CURRENCY,
+            refunded_amount=0,
+            attempt=1,
+            check_count=0,
+            last_sequence=0,
+            created_at=at,
+            prepared_at=at,
+        )
+        payment._note(None, PaymentStatus.CREATED, at=at, cause=cause)
+        payment.status = PaymentStatus.CREATED
+        return payment
+
+    @property
+    def refundable_amount(self) -> int:
+        """What can still be given back, in won."""
+        captured = self.status in {PaymentStatus.COMPLETED, PaymentStatus.PARTIALLY_REFUNDED}
+        return self.amount - self.refunded_amount if captured else 0
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session of this attempt ends, if the buyer has not paid by then."""
+        return self.prepared_at + SESSION_LIFETIME
+
+    @property
+    def virtual_account(self) -> VirtualAccount | None:
+        """The account that waits, or waited, for a deposit."""
+        if self.account_bank is None or self.account_number is None:
+            return None
+        return VirtualAccount(self.account_bank, self.account_number, self.account_holder or "", self.account_due_at)
+
+    def prepare_again(self, *, method: PaymentMethod, order_name: str, customer_email: str, at: datetime) -> None:
+        """The buyer opens the payment window once more: no new attempt, but a fresh session."""
+        self.method = method
+        self.order_name = order_name
+        self.customer_email = customer_email
+        self.prepared_at = at
+
+    def retry(self, *, at: datetime, cause: Cause = Cause.API) -> None:
+        """Reopen a failed payment as a new attempt; the keys of the failed one stay in the history."""
+        self._require(PaymentStatus.CREATED)
+        self.attempt += 1
+        self._move_to(PaymentStatus.CREATED, at=at, cause=cause)
+        self.payment_key = self.confirm_key = self.webhook_secret = self.receipt_url = None
+        self.account_bank = self.account_number = self.account_holder = self.account_due_at = None
+        self.fail_code = self.fail_reason = self.pending_since = None
+        self.prepared_at = at
+
+    def begin_confirm(
+        self,
+        payment_key: str,
+        amount: int,
+        *,
+        confirm_key: str,
+        at: datetime,
+        check_at: datetime,
+        cause: Cause = Cause.API,
+    ) -> None:
+        """Promise to ask the PG for the money. Must be committed before the PG is asked.
+
+        `check_at` is when someone else may conclude that this confirm died, and take it over.
+
+        Raises:
+            AmountMismatch: `amount` is not what was prepared.
+            TransitionNotAllowed: this payment is not waiting to be confirmed.
+        """
+        if amount != self.amount:
+            raise AmountMismatch
+        self._move_to(PaymentStatus.PENDING, at=at, cause=cause, payment_key=payment_key)
+        self.payment_key = payment_key
+        self.confirm_key = confirm_key
+        self.pending_since = at
+        self.next_check_at = check_at
+        self.check_count = 0
+
+    def approve(
+        self,
+        payment_key: str,
+        *,
+        approved_at: datetime,
+        at: datetime,
+        cause: Cause,
+    ) -> None:
+        """The PG holds the money.
+
+        Raises:
+            PaymentKeyMismatch: the money came under another payment key than the one this attempt confirmed.
+            TransitionNotAllowed: this payment was not waiting for money.
+        """
+        if payment_key != self.payment_key:
+            raise PaymentKeyMismatch
+        self._move_to(PaymentStatus.APPROVED, at=at, cause=cause)
+        self.approved_at = approved_at
+        self.fail_code = self.fail_reason = None
+        self._stop_checking()
+
+    def complete(self, *, at: datetime, cause: Cause) -> None:
+        """The capture is done; with Toss this is the same moment as the approval."""
+        self._move_to(PaymentStatus.COMPLETED, at=at, cause=cause)
+        self.completed_at = at
+
+    def await_deposit(self, account: VirtualAccount, *, at: datetime, cause: Cause) -> None:
+        """The PG issued a virtual account; `next_check_at` becomes the moment after which nothing can come."""
+        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, at=at, cause=cause)
+        self.account_bank = account.bank
+        self.account_number = account.account_number
+        self.account_holder = account.holder
+        self.account_due_at = account.due_at
+        self.next_check_at = account.due_at
+        self.check_count = 0
+
+    def reverse_deposit(self, *, at: datetime, cause: Cause) -> None:
+        """The bank took a deposit back; the same account waits again."""
+        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, at=at, cause=cause)
+        self.approved_at = self.completed_at = None
+        self.next_check_at = self.account_due_at
+
+    def fail(self, code: str, reason: str, *, at: datetime, cause: Cause) -> None:
+        """This attempt will never take money. `code` and `reason` are the evidence: the PG's, or `expired`."""
+        self._move_to(PaymentStatus.FAILED, at=at, cause=cause, pg_code=code, message=reason)
+        self.fail_code = code
+        self.fail_reason = reason
+        self._stop_checking()
+
+    def cancel(self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None) -> None:
+        """Given up before any money was kept."""
+        self._move_to(PaymentStatus.CANCELLED, at=at, cause=cause, actor=actor, message=reason)
+        self.cancelled_at = at
+        self._stop_checking()
+
+    def refund(self, amount: int, *, at: datetime, cause: Cause, actor: str | None = None) -> None:
+        """`amount` won went back to the buyer.
+
+        Raises:
+            AmountMismatch: more than is left, or nothing.
+            TransitionNotAllowed: no money of this payment is with the shop.
+        """
+        left = self.amount - self.refunded_amount
+        if not 0 < amount <= left:
+            raise AmountMismatch
+        target = PaymentStatus.REFUNDED if amount == left else PaymentStatus.PARTIALLY_REFUNDED
+        self._move_to(target, at=at, cause=cause, actor=actor)
+        self.refunded_amount += amount
+
+    def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
+        """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
+        delay = CHECK_DELAYS[min(self.check_count, len(CHECK_DELAYS) - 1)]
+        # Up to a fifth later, so that a thousand payments of one outage do not come back in one second.
+        jittered = delay * (1 + random.random() / 5)  # noqa: S311 - spreads load, guards nothing
+        self.next_check_at = at + max(jittered, not_before or timedelta())
+        self.check_count += 1
+
+    def learn(self, *, method: PaymentMethod, receipt_url: str | None, webhook_secret: str | None) -> None:
+        """Keep what the PG says about this attempt; a later answer that leaves something out takes nothing away."""
+        self.method = method
+        self.receipt_url = receipt_url or self.receipt_url
+        self.webhook_secret = webhook_secret or self.webhook_secret
+
+    def _stop_checking(self) -> None:
+        self.next_check_at = None
+        self.check_count = 0
+
+    def _require(self, target: PaymentStatus) -> None:
+        if target not in TRANSITIONS[self.status]:
+            raise TransitionNotAllowed(self.status, target)
+
+    def _move_to(
+        self,
+        target: PaymentStatus,
+        *,
+        at: datetime,
+        cause: Cause,
+        actor: str | None = None,
+        payment_key: str | None = None,
+        pg_code: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        self._require(target)
+        self._note(
+            self.status,
+            target,
+            at=at,
+            cause=cause,
+            actor=actor,
+            payment_key=payment_key,
+            pg_code=pg_code,
+            message=message,
+        )
+        self.status = target
+
+    def _note(
+        self,
+        start: PaymentStatus | None,
+        end: PaymentStatus,
+        *,
+        at: datetime,
+        cause: Cause,
+        actor: str | None = None,
+        payment_key: str | None = None,
+        pg_code: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        self.last_sequence += 1
+        self.events.add(
+            PaymentEvent(
+                payment_id=self.id,
+                sequence=self.last_sequence,
+                from_status=start,
+                to_status=end,
+                cause=cause,
+                actor=actor,
+                attempt=self.attempt,
+                payment_key=payment_key,
+                pg_code=pg_code,
+                message=message,
+                at=at,
+            )
+        )
+
+
+def _edge_check() -> str:
+    first, *rest = allowed_edges()
+    listed = ", ".join(f"('{start}', '{end}')" for start, end in rest)
+    return f"(from_status IS NULL AND to_status = '{first[1]}') OR (from_status, to_status) IN ({listed})"
+
+
+class PaymentEvent(Base):
+    """One move of a payment. The history is append-only: a trigger refuses UPDATE, DELETE and TRUNCATE."""
+
+    __tablename__ = "payment_events"
+    __table_args__ = (
+        CheckConstraint(_edge_check(), name="edge_allowed"),
+        CheckConstraint("(sequence = 1) = (from_status IS NULL)", name="first_is_prepare"),
+        Index("ix_payment_events_payment_key", "payment_key", postgresql_where=text("payment_key IS NOT NULL")),
+    )
+
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)  # 1, 2, ... for each payment
+    from_status: Mapped[PaymentStatus | None] = mapped_column(listed(PaymentStatus, "from_status_listed"))
+    to_status: Mapped[PaymentStatus] = mapped_column(listed(PaymentStatus, "to_status_listed"))
+    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))
+    actor: Mapped[str | None] = mapped_column(String(100))  # the operator's or client's name
+    attempt: Mapped[int]
+    payment_key: Mapped[str | None] = mapped_column(String(200))  # on the move to PENDING: the key of that attempt
+    pg_code: Mapped[str | None] = mapped_column(String(100))
+    message: Mapped[str | None] = mapped_column(String(510))
+    at: Mapped[datetime]
+
+
+class Refund(Base):
+    """Money that goes, or went, back. Committed as REQUESTED before the PG is asked."""
+
+    __tablename__ = "refunds"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("amount <= believed_balance", name="amount_within_balance"),
+        CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
+        # Two refunds of one payment never run at the same time.
+        Index(
+            "uq_refunds_payment_id_requested",
+            "payment_id",
+            unique=True,
+            postgresql_where=text("status = 'REQUESTED'"),
+        ),
+        Index("ix_refunds_payment_id", "payment_id"),
+        Index("ix_refunds_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    amount: Mapped[int]  # won
+    believed_balance: Mapped[int]  # won left before this refund; sent as Toss's own lock `refundableAmount`
+    reason: Mapped[str] = mapped_column(String(200))
+    status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
+    refund_key: Mapped[str] = mapped_column(String(64), unique=True)  # the PG idempotency key of this refund
+    transaction_key: Mapped[str | None] = mapped_column(String(64), unique=True)  # the PG's name for it
+    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))
+    actor: Mapped[str | None] = mapped_column(String(100))
+    fail_code: Mapped[str | None] = mapped_column(String(100))
+    fail_reason: Mapped[str | None] = mapped_column(String(510))
+    next_check_at: Mapped[datetime | None]
+    check_count: Mapped[int]
+    requested_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it while the class is built
+
+    @classmethod
+    def request(
+        cls,
+        payment: Payment,
+        amount: int,
+        *,
+        reason: str,
+        refund_key: str,
+        at: datetime,
+        check_at: datetime,
+        cause: Cause,
+        actor: str | None = None,
+    ) -> Self:
+        """Promise to give `amount` won back. Must be committed before the PG is asked.
+
+        Raises:
+            AmountMismatch: more than is left of the payment, or nothing.
+        """
+        if not 0 < amount <= payment.refundable_amount:
+            raise AmountMismatch
+        return cls(
+            id=new_id(),
+            payment_id=payment.id,
+            amount=amount,
+            believed_balance=payment.refundable_amount,
+            reason=reason,
+            status=RefundStatus.REQUESTED,
+            refund_key=refund_key,
+            cause=cause,
+            actor=actor,
+            next_check_at=check_at,
+            check_count=0,
+            requested_at=at,
+        )
+
+    def succeed(self, payment: Payment, transaction_key: str, *, at: datetime, cause: Cause) -> None:
+        """The PG gave the money back; the payment moves with it."""
+        self._move_to(RefundStatus.SUCCEEDED, at=at)
+        self.transaction_key = transaction_key
+        payment.refund(self.amount, at=at, cause=cause, actor=self.actor)
+
+    def fail(self, code: str, reason: str, *, at: datetime) -> None:
+        """The PG said that this refund will not happen."""
+        self._move_to(RefundStatus.FAILED, at=at)
+        self.fail_code = code
+        self.fail_reason = reason
+
+    def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
+        if target not in REFUND_TRANSITIONS[self.status]:
+            raise RefundAlreadyDecided
+        self.status = target
+        self.completed_at = at
+        self.next_check_at = None
+
+
+# Created with the table, so that a database made from the models is as strict as a migrated one.
+APPEND_ONLY: Final = (
+    """
+CREATE FUNCTION payment_events_append_only() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'payment_events is append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$
+""",
+    """
+CREATE TRIGGER payment_events_append_only BEFORE UPDATE OR DELETE ON payment_events
+FOR EACH ROW EXECUTE FUNCTION payment_events_append_only()
+""",
+    """
+CREATE TRIGGER payment_events_never_emptied BEFORE TRUNCATE ON payment_events
+FOR EACH STATEMENT EXECUTE FUNCTION payment_events_append_only()
+""",
+)
+for statement in APPEND_ONLY:
+    event.listen(PaymentEvent.__table__, "after_create", DDL(statement))  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy

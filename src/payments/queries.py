@@ -1,0 +1,67 @@
+"""The selects that deserve a name."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from payments.errors import PaymentNotFound
+from payments.models import Payment, PaymentEvent, Refund
+from payments.states import PaymentStatus
+
+
+async def find_payment(session: AsyncSession, order_id: str) -> Payment | None:
+    return await session.scalar(select(Payment).where(Payment.order_id == order_id))
+
+
+async def get_payment(session: AsyncSession, order_id: str) -> Payment:
+    """The payment of an order.
+
+    Raises:
+        PaymentNotFound: there is none.
+    """
+    payment = await find_payment(session, order_id)
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def get_payment_by_key(session: AsyncSession, payment_key: str) -> Payment:
+    """The payment that has, or in an earlier attempt had, this payment key.
+
+    Raises:
+        PaymentNotFound: nobody ever confirmed under this key.
+    """
+    payment = await session.scalar(select(Payment).where(Payment.payment_key == payment_key))
+    if payment is None:
+        earlier = select(PaymentEvent.payment_id).where(PaymentEvent.payment_key == payment_key)
+        payment = await session.scalar(select(Payment).where(Payment.id.in_(earlier)).limit(1))
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def history(session: AsyncSession, payment_id: UUID) -> Sequence[PaymentEvent]:
+    """Every move of a payment, oldest first."""
+    events = select(PaymentEvent).where(PaymentEvent.payment_id == payment_id).order_by(PaymentEvent.sequence)
+    return (await session.scalars(events)).all()
+
+
+async def refunds_of(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:
+    """The refunds of a payment, oldest first."""
+    refunds = select(Refund).where(Refund.payment_id == payment_id).order_by(Refund.requested_at, Refund.id)
+    return (await session.scalars(refunds)).all()
+
+
+async def failure_of_attempt(session: AsyncSession, payment_id: UUID, payment_key: str) -> PaymentEvent | None:
+    """How the attempt that was confirmed under `payment_key` failed; None if it did not, or never was."""
+    asked = select(PaymentEvent.attempt).where(
+        PaymentEvent.payment_id == payment_id, PaymentEvent.payment_key == payment_key
+    )
+    failed = select(PaymentEvent).where(
+        PaymentEvent.payment_id == payment_id,
+        PaymentEvent.attempt.in_(asked),
+        PaymentEvent.to_status == PaymentStatus.FAILED,
+    )
+    return await session.scalar(failed.limit(1))

@@ -1,0 +1,47 @@
+"""What the programs hold open while they run: the database, the PG client, the order service client."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payments.background import Background, Clock
+from payments.db import Sessions, create_engine, create_sessions
+from payments.gateways.orders import OrdersClient, OrderService
+from payments.gateways.pg import PaymentGateway
+from payments.gateways.toss import TossClient
+from payments.settings import Settings
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    settings: Settings
+    engine: AsyncEngine
+    sessions: Sessions
+    pg: PaymentGateway
+    orders: OrderService | None
+    clock: Clock = now
+    background: Background = field(default_factory=Background)
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, *, clock: Clock = now) -> AsyncIterator[Resources]:
+    """Open everything, close it in reverse. Nothing connects before it is used."""
+    async with AsyncExitStack() as stack:
+        engine = create_engine(settings.database_url.get_secret_value())
+        stack.push_async_callback(engine.dispose)
+        pg = await stack.enter_async_context(
+            TossClient(
+                base_url=settings.toss_api_url,
+                secret_key=settings.toss_secret_key.get_secret_value(),
+                read_timeout=settings.toss_read_timeout,
+            )
+        )
+        orders = await stack.enter_async_context(OrdersClient(settings.orders_url)) if settings.orders_url else None
+        yield Resources(settings, engine, create_sessions(engine), pg, orders, clock)

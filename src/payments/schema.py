@@ -1,0 +1,41 @@
+"""The database schema as Alembic manages it: bringing it to head, and telling whether it is there."""
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# Beside `src`: migrations are run from a checkout or from the image that is built of one.
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def alembic_config(url: str | None = None) -> Config:
+    """Alembic's configuration; `url` is the database to work on."""
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["url"] = url
+    return config
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database at `url` up to `revision`. Running it again changes nothing."""
+    command.upgrade(alembic_config(url), revision)
+
+
+@cache
+def expected_revision() -> str | None:
+    """The revision that this program was built for."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+async def present_revision(session: AsyncSession) -> str | None:
+    """The revision that the database is at; None where nothing was ever migrated."""
+    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

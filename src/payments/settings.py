@@ -1,0 +1,142 @@
+"""What an operator can set, read once from the environment at the entry point and passed down."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class SettingsInvalid(Exception):
+    """A setting is missing or wrong. The message names the variables, never their values."""
+
+
+class Environment(StrEnum):
+    LOCAL = "local"
+    PRODUCTION = "production"
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def parse_duration(text: object) -> object:
+    """`500ms`, `30s`, `5m`, `40m`, `1h`, `15d` as a timedelta; anything else is left to be refused."""
+    found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d)", text) if isinstance(text, str) else None
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]]) if found else text
+
+
+def split_list(text: object) -> object:
+    """`a, b` as ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+
+
+class Settings(BaseModel):
+    """Every setting is an environment variable of the same name in capitals, or a file named by `NAME_FILE`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    environment: Environment = Environment.PRODUCTION
+    database_url: SecretStr
+    toss_api_url: str = "https://api.tosspayments.com"
+    toss_secret_key: SecretStr
+    toss_client_key: str = Field(pattern=r"^(test|live)_g?ck_[A-Za-z0-9_]+$")
+    toss_read_timeout: Duration = timedelta(seconds=30)
+    orders_url: str | None = None
+    allowed_origins: Names = ()
+    log_format: LogFormat = LogFormat.JSON
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = [*self._urls(), *self._keys(), *self._production()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _urls(self) -> list[str]:
+        problems = []
+        if not self.database_url.get_secret_value().startswith("postgresql+psycopg://"):
+            problems.append("DATABASE_URL must start with postgresql+psycopg://")
+        if not _is_http(self.toss_api_url):
+            problems.append("TOSS_API_URL must be an http(s) URL")
+        if self.orders_url is not None and not _is_http(self.orders_url):
+            problems.append("ORDERS_URL must be an http(s) URL")
+        if not all(_is_origin(origin) for origin in self.allowed_origins):
+            problems.append("ALLOWED_ORIGINS must be origins such as https://shop.example, without a path")
+        return problems
+
+    def _keys(self) -> list[str]:
+        client, secret = self.toss_client_key, self.toss_secret_key.get_secret_value()
+        found = re.fullmatch(r"(test|live)_(g?)sk_[A-Za-z0-9_]+", secret)
+        if found is None:
+            return ["TOSS_SECRET_KEY must look like test_sk_... or live_gsk_..."]
+        if not client.startswith(f"{found[1]}_{found[2]}ck_"):
+            return ["TOSS_CLIENT_KEY and TOSS_SECRET_KEY must be a pair: both test or live, both widget or API keys"]
+        return []
+
+    def _production(self) -> list[str]:
+        if self.environment is not Environment.PRODUCTION:
+            return []
+        problems = []
+        if not self.toss_client_key.startswith("live_"):
+            problems.append("ENVIRONMENT=production needs live Toss keys (ENVIRONMENT=local takes test keys)")
+        if not self.toss_api_url.startswith("https://"):
+            problems.append("ENVIRONMENT=production needs an https TOSS_API_URL")
+        if not self.allowed_origins:
+            problems.append("ENVIRONMENT=production needs ALLOWED_ORIGINS")
+        return problems
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Build the settings from environment variables and the files that `NAME_FILE` variables point at.
+
+    Raises:
+        SettingsInvalid: something is missing, wrong or given twice; the message is for the operator.
+    """
+    found: dict[str, str] = {}
+    for name in Settings.model_fields:
+        value = _value(environ, name.upper())
+        if value:
+            found[name] = value
+    try:
+        return Settings.model_validate(found)
+    except ValidationError as error:
+        problems = [_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_input=False)]
+        raise SettingsInvalid("\n".join(problems)) from None
+
+
+def _value(environ: Mapping[str, str], name: str) -> str | None:
+    file = environ.get(f"{name}_FILE")
+    if not file:
+        return environ.get(name)
+    if environ.get(name):
+        raise SettingsInvalid(f"{name} and {name}_FILE are both set; set one")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{name}_FILE cannot be read: {type(error).__name__}") from None
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    variable = str(location[0]).upper() if location else ""
+    return f"{variable}: {message}" if variable else message.removeprefix("Value error, ")
+
+
+def _is_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username
+
+
+def _is_origin(text: str) -> bool:
+    return _is_http(text) and text == f"{urlsplit(text).scheme}://{urlsplit(text).netloc}"

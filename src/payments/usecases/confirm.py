@@ -1,0 +1,150 @@
+"""Confirm: the buyer is back from the payment window, and the money is taken, once."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from payments.background import Background, Clock
+from payments.db import Sessions, transaction
+from payments.errors import (
+    AmountMismatch,
+    ConcurrentUpdate,
+    DatabaseUnavailable,
+    NotConfirmable,
+    PaymentClosed,
+    PaymentDeclined,
+    PaymentKeyMismatch,
+    PgUnavailable,
+)
+from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
+from payments.models import Payment
+from payments.queries import failure_of_attempt, get_payment
+from payments.states import Cause, PaymentStatus
+from payments.usecases.answers import note_mismatch, record
+
+log = structlog.get_logger()
+
+# Longer than the PG's deadlines for a confirm and a look-up together, so that nobody takes over a confirm that lives.
+CONFIRM_LEASE: Final = timedelta(seconds=60)
+RACES: Final = 5  # how often a lost race is read again before the caller is told to come back
+# How long the recording of an answer outlasts a database that went away, between tries.
+RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRequest:
+    """What the browser brings back from the payment window; `amount` in won, all fields checked for their form."""
+
+    payment_key: str
+    order_id: str
+    amount: int
+
+
+async def confirm(
+    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, background: Background, clock: Clock
+) -> Payment:
+    """Take the money of a prepared payment; asked again, answer what is recorded and leave the PG alone.
+
+    The payment that comes back is COMPLETED (or refunded since), WAITING_FOR_DEPOSIT, or still PENDING, which means
+    that the outcome is not known yet.
+
+    Raises:
+        PaymentNotFound: the order was never prepared.
+        AmountMismatch, PaymentKeyMismatch, NotConfirmable, PaymentClosed: the PG was not asked.
+        PaymentDeclined: the PG refused; recorded.
+        PgUnavailable: the PG is failing and was not asked; nothing was changed.
+        DatabaseUnavailable: the PG was not asked, or its answer could not be recorded; the payment is then PENDING
+            and will be resolved by asking the PG again.
+    """
+    confirm_key = await _promise(asked, sessions=sessions, pg=pg, clock=clock)
+    if isinstance(confirm_key, Payment):
+        return _outcome(confirm_key)
+    payment = await background.finish(_ask_and_record(asked, confirm_key, sessions=sessions, pg=pg, clock=clock))
+    return _outcome(payment)
+
+
+async def _promise(asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, clock: Clock) -> str | Payment:
+    """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
+    for _ in range(RACES):
+        try:
+            async with transaction(sessions) as session:
+                payment = await get_payment(session, asked.order_id)
+                if await _is_recorded(session, payment, asked):
+                    return payment
+                if not pg.is_available:
+                    raise PgUnavailable
+                confirm_key = secrets.token_urlsafe(32)
+                at = clock()
+                payment.begin_confirm(
+                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=at, check_at=at + CONFIRM_LEASE
+                )
+            log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)
+        except ConcurrentUpdate:
+            continue
+        return confirm_key
+    raise ConcurrentUpdate
+
+
+async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRequest) -> bool:
+    """Whether this confirm has been promised or decided before; refuses what can be neither."""
+    if payment.amount != asked.amount:
+        raise AmountMismatch
+    if payment.status is PaymentStatus.CANCELLED:
+        raise PaymentClosed
+    if payment.payment_key == asked.payment_key:
+        return True
+    # A success page that is loaded again after the buyer went on to another attempt.
+    failure = await failure_of_attempt(session, payment.id, asked.payment_key)
+    if failure is not None:
+        raise PaymentDeclined(failure.pg_code or "", failure.message or "")
+    match payment.status:
+        case PaymentStatus.CREATED:
+            return False
+        case PaymentStatus.FAILED:
+            raise NotConfirmable
+        case _:
+            raise PaymentKeyMismatch
+
+
+async def _ask_and_record(
+    asked: ConfirmRequest, confirm_key: str, *, sessions: Sessions, pg: PaymentGateway, clock: Clock
+) -> Payment:
+    answer = await pg.confirm(
+        asked.payment_key, order_id=asked.order_id, amount=asked.amount, idempotency_key=confirm_key
+    )
+    mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
+    if isinstance(answer, Unknown) and answer.was_sent:
+        answer = await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
+    for pause in (*RECORDING_PAUSES, None):
+        try:
+            return await _record(asked, answer, mismatch, sessions=sessions, clock=clock)
+        except (ConcurrentUpdate, DatabaseUnavailable):
+            if pause is None:
+                log.exception("confirm.not_recorded", order_id=asked.order_id)
+                raise
+            await asyncio.sleep(pause)
+    raise AssertionError  # the last round returns or raises
+
+
+async def _record(
+    asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, sessions: Sessions, clock: Clock
+) -> Payment:
+    async with transaction(sessions) as session:
+        payment = await get_payment(session, asked.order_id)
+        if mismatch is not None and mismatch.payment is not None:
+            await note_mismatch(session, payment, mismatch.payment, at=clock())
+        await record(session, payment, answer, payment_key=asked.payment_key, cause=Cause.API, at=clock())
+    return payment
+
+
+def _outcome(payment: Payment) -> Payment:
+    if payment.status is PaymentStatus.FAILED:
+        raise PaymentDeclined(payment.fail_code or "", payment.fail_reason or "")
+    if payment.status is PaymentStatus.CANCELLED:
+        raise PaymentClosed
+    return payment

@@ -1,0 +1,156 @@
+"""Prepare: a payment exists for the order, and the payment window may be opened for it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from payments.background import Clock
+from payments.db import Sessions, transaction
+from payments.errors import (
+    AlreadyPaid,
+    AmountMismatch,
+    AmountOutOfRange,
+    AwaitingDeposit,
+    ConcurrentUpdate,
+    OrderAmountMismatch,
+    OrderNotFound,
+    OrderNotPayable,
+    OrdersUnavailable,
+    PaymentClosed,
+    PaymentError,
+    PaymentInProgress,
+    RedirectNotAllowed,
+)
+from payments.gateways.orders import NoSuchOrder, Order, OrderService, OrdersUnreachable
+from payments.models import Payment
+from payments.queries import find_payment
+from payments.states import PaymentMethod, PaymentStatus
+
+log = structlog.get_logger()
+
+# What a method can take, in won (https://docs.tosspayments.com/reference/error-codes: BELOW_MINIMUM_AMOUNT,
+# EXCEEDS_TRANSFER_AMOUNT_MAXIMUM). The overall maximum stands in the API's schema.
+MINIMUM: Final[dict[PaymentMethod, int]] = {PaymentMethod.TRANSFER: 200, PaymentMethod.VIRTUAL_ACCOUNT: 200}
+MAXIMUM: Final[dict[PaymentMethod, int]] = {PaymentMethod.TRANSFER: 10_000_000}
+
+# Why a payment that is neither new nor failed cannot be prepared.
+NOT_PREPARABLE: Final[dict[PaymentStatus, type[PaymentError]]] = {
+    PaymentStatus.PENDING: PaymentInProgress,
+    PaymentStatus.WAITING_FOR_DEPOSIT: AwaitingDeposit,
+    PaymentStatus.APPROVED: AlreadyPaid,
+    PaymentStatus.COMPLETED: AlreadyPaid,
+    PaymentStatus.PARTIALLY_REFUNDED: PaymentClosed,
+    PaymentStatus.REFUNDED: PaymentClosed,
+    PaymentStatus.CANCELLED: PaymentClosed,
+}
+
+PRINTABLE_URL: Final = re.compile(r"[!-\[\]-~]{1,2000}")  # ASCII without spaces, controls and backslashes
+RACES: Final = 5  # how often a lost race is read again before the caller is told to come back
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRequest:
+    """What the browser asks for; `amount` in won, all fields checked for their form."""
+
+    order_id: str
+    amount: int
+    method: PaymentMethod
+    customer_email: str
+    order_name: str
+    success_url: str
+    fail_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    payment: Payment
+    is_new: bool
+
+
+async def prepare(
+    asked: PrepareRequest,
+    *,
+    sessions: Sessions,
+    orders: OrderService | None,
+    allowed_origins: Sequence[str],
+    clock: Clock,
+) -> Prepared:
+    """Make the order's payment ready to be paid: new, found again, or reopened after a failure as a new attempt.
+
+    Raises:
+        RedirectNotAllowed, AmountOutOfRange: the request cannot be accepted.
+        OrderNotFound, OrderAmountMismatch, OrderNotPayable, OrdersUnavailable: what the order service says.
+        AmountMismatch: the order was prepared with another amount.
+        PaymentInProgress, AwaitingDeposit, AlreadyPaid, PaymentClosed: there is nothing to pay.
+        DatabaseUnavailable: nothing was changed, or the same request finds what was.
+    """
+    _check_request(asked, allowed_origins)
+    if orders is not None:
+        _check_order(await orders.find(asked.order_id), asked.amount)
+    for _ in range(RACES):
+        try:
+            return await _prepare_once(asked, sessions=sessions, clock=clock)
+        except ConcurrentUpdate:
+            continue
+    raise ConcurrentUpdate
+
+
+async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions, clock: Clock) -> Prepared:
+    async with transaction(sessions) as session:
+        payment = await find_payment(session, asked.order_id)
+        if payment is not None:
+            _open_again(payment, asked, clock=clock)
+            return Prepared(payment, is_new=False)
+        payment = Payment.prepare(
+            asked.order_id,
+            asked.amount,
+            method=asked.method,
+            order_name=asked.order_name,
+            customer_email=asked.customer_email,
+            at=clock(),
+        )
+        session.add(payment)
+        log.info("payment.prepared", order_id=asked.order_id, amount=asked.amount, method=asked.method.value)
+    return Prepared(payment, is_new=True)
+
+
+def _open_again(payment: Payment, asked: PrepareRequest, *, clock: Clock) -> None:
+    if payment.amount != asked.amount:
+        raise AmountMismatch
+    if payment.status in NOT_PREPARABLE:
+        raise NOT_PREPARABLE[payment.status]
+    at = clock()
+    if payment.status is PaymentStatus.FAILED:
+        payment.retry(at=at)
+        log.info("payment.reopened", order_id=payment.order_id, attempt=payment.attempt)
+    payment.prepare_again(method=asked.method, order_name=asked.order_name, customer_email=asked.customer_email, at=at)
+
+
+def _check_request(asked: PrepareRequest, allowed_origins: Sequence[str]) -> None:
+    if not _is_allowed(asked.success_url, allowed_origins):
+        raise RedirectNotAllowed("successUrl")
+    if not _is_allowed(asked.fail_url, allowed_origins):
+        raise RedirectNotAllowed("failUrl")
+    if not MINIMUM.get(asked.method, 0) <= asked.amount <= MAXIMUM.get(asked.method, asked.amount):
+        raise AmountOutOfRange("amount")
+
+
+def _is_allowed(url: str, origins: Sequence[str]) -> bool:
+    """Compared as text: what is not literally the origin followed by a path or query is refused, however it parses."""
+    starts = tuple(f"{origin}{end}" for origin in origins for end in "/?")
+    return PRINTABLE_URL.fullmatch(url) is not None and (url in origins or url.startswith(starts))
+
+
+def _check_order(order: Order | NoSuchOrder | OrdersUnreachable, amount: int) -> None:
+    match order:
+        case OrdersUnreachable():
+            raise OrdersUnavailable
+        case NoSuchOrder():
+            raise OrderNotFound
+        case Order() if not order.is_payable:
+            raise OrderNotPayable
+        case Order(amount=owed) if owed != amount:
+            raise OrderAmountMismatch

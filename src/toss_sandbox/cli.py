@@ -1,0 +1,57 @@
+"""The command `toss-sandbox`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from toss_sandbox.server import serve
+from toss_sandbox.settings import settings_from_environment
+
+_EXAMPLE = """\
+example:
+  toss-sandbox serve --port 8100 --data .data/toss-sandbox.sqlite3
+  curl -u test_sk_sandbox0000000000000000000000: http://127.0.0.1:8100/v1/payments/orders/order-000001
+
+The keys come from TOSS_CLIENT_KEY and TOSS_SECRET_KEY (and TOSS_WIDGET_CLIENT_KEY, TOSS_WIDGET_SECRET_KEY),
+each also as NAME_FILE. Only test keys are taken.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when it ended well, 2 for wrong usage or configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = settings_from_environment(data=options.data, public_url=f"http://{options.host}:{options.port}")
+    except ValueError as error:
+        print(f"toss-sandbox: {error}", file=sys.stderr)
+        return 2
+    print(f"Toss sandbox on {settings.public_url}, data in {options.data}", flush=True)
+    serve(settings, host=options.host, port=options.port)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="toss-sandbox",
+        description="A local stand-in for the Toss Payments API.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "serve",
+        help="serve the API, the browser SDK, the payment window and the control API",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", default=8100, type=int, help="port to listen on (default: %(default)s)")
+    command.add_argument(
+        "--data",
+        default=Path(".data/toss-sandbox.sqlite3"),
+        type=Path,
+        metavar="FILE",
+        help="where payments, money and calls are kept (default: %(default)s)",
+    )
+    return parser

@@ -1,0 +1,535 @@
+"""What can be done in the sandbox: the verbs of the payment window, of the Toss API and of the control API."""
+
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import JsonValue
+
+from toss_sandbox.clock import MovableClock, toss_time
+from toss_sandbox.errors import ALREADY_RUNNING_MESSAGE, CODES, TossError
+from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Subject
+from toss_sandbox.payments import (
+    APPROVED,
+    METHOD_NAMES,
+    UNFINISHED,
+    Failure,
+    Payment,
+    Status,
+    make_means,
+    new_payment_key,
+    new_secret,
+    payment_object,
+)
+from toss_sandbox.settings import KeyKind, KeyPair, OrderLookup, Settings
+from toss_sandbox.store import Call, Identity, Movement, Remembered, Store
+
+WIDGET: Final = "WIDGET"
+PAYMENT_FLOW: Final = "payment"
+WIDGETS_FLOW: Final = "widgets"
+
+# The SDK and the English text of INVALID_ORDER_ID allow `=` too.
+ORDER_ID: Final = re.compile(r"[A-Za-z0-9_=-]{6,64}")
+_ORDER_NAME_LENGTH: Final = 100
+_CARD_MINIMUM: Final = 100
+_ACCOUNT_MINIMUM: Final = 200
+_TRANSFER_MAXIMUM: Final = 10_000_000
+_INSTALMENTS: Final = frozenset({0, *range(2, 13)})
+_ACCOUNT_METHODS: Final = frozenset({"TRANSFER", "VIRTUAL_ACCOUNT"})
+
+_OFFSET: Final = "clock_offset_seconds"
+_EXTRA_FIELDS: Final = "extra_fields"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRequest:
+    """What the browser SDK passed to `requestPayment`.
+
+    `method` is the SDK's enum (CARD, TRANSFER, ...) or WIDGET when the widget lets the buyer choose; `flow` is
+    `payment` or `widgets`; the amount is won.
+    """
+
+    client_key: str
+    order_id: str
+    order_name: str
+    amount: int
+    method: str
+    success_url: str
+    fail_url: str
+    customer_email: str | None
+    customer_name: str | None
+    flow: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuyerChoice:
+    """What the buyer did in the window.
+
+    `refuse_with` is the Toss code that the later confirm shall answer; `bank` a two-digit bank code.
+    """
+
+    method: str = "CARD"
+    refuse_with: str | None = None
+    instalment_months: int = 0
+    bank: str | None = None
+    easy_pay_provider: str | None = None
+    holder_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the payment window shows of a payment; the amount is won."""
+
+    payment_key: str
+    order_id: str
+    order_name: str
+    amount: int
+    method: str
+    status: str
+    flow: str
+    success_url: str
+    fail_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRequest:
+    """The body of a confirm; the amount is won."""
+
+    payment_key: str
+    order_id: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The money that moved."""
+
+    captures: list[Movement]
+    cancels: list[Movement]
+
+
+class Sandbox:
+    """One merchant's Toss: payments, money, clock and faults. Every change is on disk when a method returns."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.store = Store(self.settings.data, synchronous=self.settings.synchronous)
+        self._clock = MovableClock(timedelta(seconds=self.store.switch(_OFFSET, default=0)))
+        self._confirming: set[str] = set()
+        self._chance = random.Random()  # noqa: S311 - it decides about faults, not about secrets
+
+    def close(self) -> None:
+        """Release the database file."""
+        self.store.close()
+
+    # The payment window
+
+    def open_window(self, request: WindowRequest) -> str:
+        """Create a READY payment, whose buyer now has 30 minutes, and return its payment key.
+
+        Raises:
+            TossError: The request breaks a rule of `requestPayment`, or the client key is not of this merchant.
+        """
+        self._check_client_key(request)
+        _check_window_request(request)
+        at = self._clock.now()
+        payment = Payment(
+            payment_key=new_payment_key(self.settings.merchant_id, at=at),
+            order_id=request.order_id,
+            order_name=request.order_name,
+            amount=request.amount,
+            balance=request.amount,
+            requested_method=request.method,
+            flow=request.flow,
+            client_key=request.client_key,
+            success_url=request.success_url,
+            fail_url=request.fail_url,
+            secret=new_secret(),
+            requested_at=at,
+            customer_email=request.customer_email,
+            customer_name=request.customer_name,
+        )
+        self.store.save_payment(payment)
+        return payment.payment_key
+
+    def window(self, payment_key: str) -> Window:
+        """Look at a payment as its window does.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT.
+        """
+        payment = self.payment(payment_key)
+        return Window(
+            payment_key=payment.payment_key,
+            order_id=payment.order_id,
+            order_name=payment.order_name,
+            amount=payment.amount,
+            method=payment.requested_method,
+            status=payment.status.value,
+            flow=payment.flow,
+            success_url=payment.success_url,
+            fail_url=payment.fail_url,
+        )
+
+    def authenticate(self, payment_key: str, choice: BuyerChoice) -> str:
+        """The buyer agrees to pay: READY becomes IN_PROGRESS and the ten minutes to confirm begin.
+
+        A buyer who agrees twice is sent to the same address again.
+
+        Returns:
+            The `successUrl` with what Toss adds to it.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, NOT_FOUND_PAYMENT_SESSION after the 30 minutes, ALREADY_PROCESSED_PAYMENT,
+                or the choice is impossible.
+        """
+        payment = self.payment(payment_key)
+        if payment.status is Status.EXPIRED:
+            raise TossError("NOT_FOUND_PAYMENT_SESSION")
+        if payment.status is not Status.IN_PROGRESS:
+            _check_choice(payment, choice)
+            means = make_means(
+                choice.method,
+                instalment_months=choice.instalment_months,
+                bank=choice.bank,
+                wallet=choice.easy_pay_provider,
+                holder_name=choice.holder_name,
+            )
+            payment = payment.begin(means, refuse_with=choice.refuse_with, at=self._clock.now())
+            self.store.save_payment(payment)
+        return _success_address(payment)
+
+    def close_window(self, payment_key: str) -> str:
+        """The buyer closes the window, which changes nothing; Toss leaves the order id out of this redirect.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT.
+        """
+        _, message = CODES["PAY_PROCESS_CANCELED"]
+        return _with_query(self.payment(payment_key).fail_url, {"code": "PAY_PROCESS_CANCELED", "message": message})
+
+    def abort_window(self, payment_key: str, code: str) -> str:
+        """The payment fails inside the window and becomes ABORTED.
+
+        Returns:
+            The `failUrl` with code, message and order id.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, ALREADY_PROCESSED_PAYMENT, or INVALID_TEST_CODE for a code Toss does not have.
+        """
+        failure = _failure(code)
+        payment = self.payment(payment_key).abort(failure)
+        self.store.save_payment(payment)
+        query = {"code": failure.code, "message": failure.message, "orderId": payment.order_id}
+        return _with_query(payment.fail_url, query)
+
+    # The Toss API
+
+    def key_pair(self, secret_key: str) -> KeyPair | None:
+        return next((pair for pair in self.settings.key_pairs if pair.secret_key == secret_key), None)
+
+    def payment(self, payment_key: str) -> Payment:
+        """The payment as it is now, expired if its clock has run out.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT.
+        """
+        payment = self.store.payment(payment_key)
+        if payment is None:
+            raise TossError("NOT_FOUND_PAYMENT")
+        return self._expire_if_due(payment)
+
+    @contextmanager
+    def confirming(self, request: ConfirmRequest, pair: KeyPair) -> Iterator[None]:
+        """Hold the mark of a running confirm; only what is confirmed inside may call `confirm`.
+
+        Raises:
+            TossError: The payment cannot be confirmed so, now or by this key; nothing has changed.
+        """
+        payment = self.payment(request.payment_key)
+        if payment.client_key != pair.client_key:
+            raise TossError("INVALID_API_KEY")
+        if request.payment_key in self._confirming:
+            raise TossError("FAILED_PAYMENT_INTERNAL_SYSTEM_PROCESSING", ALREADY_RUNNING_MESSAGE)
+        self._check_confirmable(payment, request)
+        self._confirming.add(request.payment_key)
+        try:
+            yield
+        finally:
+            self._confirming.discard(request.payment_key)
+
+    def confirm(self, request: ConfirmRequest) -> Payment:
+        """Move the money, or record why it did not move.
+
+        Returns:
+            The payment: DONE, WAITING_FOR_DEPOSIT, or ABORTED with the failure the caller has to be told.
+
+        Raises:
+            TossError: The payment cannot be confirmed any more; nothing has changed.
+        """
+        payment = self.payment(request.payment_key)
+        self._check_confirmable(payment, request)
+        at = self._clock.now()
+        if refusal := _refusal(payment):
+            payment = payment.abort(refusal)
+        elif payment.means is not None and payment.means.method == "VIRTUAL_ACCOUNT":
+            payment = payment.await_deposit(until=at + self.settings.deposit_window)
+        else:
+            payment = payment.approve(at=at)
+            self.store.append(_capture(payment, at=at))
+        self.store.save_payment(payment)
+        return payment
+
+    def look_up(self, payment_key: str) -> Payment:
+        """Find a payment for a look-up by its key.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT.
+        """
+        return self._served([self.payment(payment_key)])
+
+    def look_up_order(self, order_id: str) -> Payment:
+        """Find the payment that a look-up by order id returns.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT.
+        """
+        attempts = [self._expire_if_due(payment) for payment in self.store.payments_of_order(order_id)]
+        if self.settings.order_lookup is OrderLookup.APPROVED_FIRST:
+            attempts.sort(key=lambda payment: payment.status not in APPROVED)
+        return self._served(attempts)
+
+    def show(self, payment: Payment) -> dict[str, JsonValue]:
+        """The Payment object as this sandbox answers it."""
+        shown = payment_object(payment, self.settings, at=self._clock.now())
+        if self.has_extra_fields:
+            return {"sandboxUnknownField": {"nested": [1, None, "알 수 없음"]}, **shown, "sandboxUnknownFlag": True}
+        return shown
+
+    def remember(self, identity: Identity, answer: Remembered) -> None:
+        """Keep the first answer under an idempotency key for its 15 days."""
+        self.store.remember(identity, answer, at=self._clock.now())
+
+    def remembered(self, identity: Identity) -> Remembered | None:
+        """The first answer under an idempotency key, if it is not too old."""
+        return self.store.remembered(identity, since=self._clock.now() - self.settings.idempotency_lifetime)
+
+    # The control API
+
+    def list_payments(self, order_id: str | None = None, limit: int = 100) -> list[dict[str, JsonValue]]:
+        """Payment objects, newest first."""
+        self.expire_due()
+        payments = self.store.newest_payments(limit) if order_id is None else self.store.payments_of_order(order_id)
+        return [self.show(payment) for payment in payments[:limit]]
+
+    def expire(self, payment_key: str) -> Payment:
+        """Let a payment expire before its time.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, or ALREADY_PROCESSED_PAYMENT when it is finished.
+        """
+        payment = self.payment(payment_key)
+        if payment.status is not Status.EXPIRED:
+            payment = payment.expire()
+            self.store.save_payment(payment)
+        return payment
+
+    def expire_due(self) -> None:
+        """Expire whatever ran out of time."""
+        with self.store.transaction():
+            for payment in self.store.unfinished_payments():
+                self._expire_if_due(payment)
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far the sandbox's clock is ahead of the real one."""
+        return self._clock.offset
+
+    def move_clock(self, by: timedelta) -> None:
+        """Move the clock forward and expire what became due.
+
+        Raises:
+            ValueError: `by` is negative.
+        """
+        self._clock.advance(by)
+        self.store.set_switch(_OFFSET, self._clock.offset.total_seconds())
+        self.expire_due()
+
+    def ledger(self, order_id: str | None = None) -> Ledger:
+        """All money that ever moved, or that of one order, in the order it moved."""
+        movements = self.store.movements(order_id)
+        return Ledger(
+            captures=[movement for movement in movements if movement.kind == "capture"],
+            cancels=[movement for movement in movements if movement.kind == "cancel"],
+        )
+
+    def calls(self, order_id: str | None = None, payment_key: str | None = None) -> list[Call]:
+        """The requests to the Toss API, oldest first."""
+        return self.store.calls(order_id=order_id, payment_key=payment_key)
+
+    def arm_fault(self, order: FaultOrder) -> Fault:
+        return self.store.add_fault(order)
+
+    def faults(self) -> list[Fault]:
+        """What is still armed, oldest first."""
+        return self.store.faults()
+
+    def clear_fault(self, fault_id: int) -> None:
+        self.store.drop_fault(fault_id)
+
+    def clear_faults(self) -> None:
+        self.store.drop_faults()
+
+    def take_fault(self, subject: Subject, kinds: frozenset[FaultKind]) -> Fault | None:
+        """Let the oldest armed fault of these kinds strike a call, and count it."""
+        for fault in self.store.faults():
+            if fault.waits_for(subject, kinds) and self._chance.random() < fault.order.probability:
+                self.store.use_up(fault)
+                return fault
+        return None
+
+    @property
+    def has_extra_fields(self) -> bool:
+        """Whether Payment objects carry fields that no client knows."""
+        return bool(self.store.switch(_EXTRA_FIELDS, default=float(self.settings.extra_fields)))
+
+    def switch_extra_fields(self, *, on: bool) -> None:
+        self.store.set_switch(_EXTRA_FIELDS, float(on))
+
+    def reset(self) -> None:
+        """Forget every payment, movement, call and fault, and put the clock back."""
+        self.store.reset()
+        self._clock = MovableClock()
+
+    # Rules
+
+    def _check_client_key(self, request: WindowRequest) -> None:
+        if request.client_key.startswith(("test_sk_", "test_gsk_", "live_sk_", "live_gsk_")):
+            raise TossError("INSECURE_KEY_USAGE")
+        pairs = {pair.client_key: pair for pair in self.settings.key_pairs}
+        pair = pairs.get(request.client_key)
+        if pair is None:
+            raise TossError("UNAUTHORIZED_KEY")
+        if pair.kind is KeyKind.WIDGET and request.flow == PAYMENT_FLOW:
+            raise TossError("NOT_SUPPORTED_WIDGET_KEY")
+        if pair.kind is KeyKind.API and request.flow == WIDGETS_FLOW:
+            raise TossError("NOT_SUPPORTED_API_INDIVIDUAL_KEY")
+
+    def _check_confirmable(self, payment: Payment, request: ConfirmRequest) -> None:
+        if payment.status is Status.EXPIRED:
+            raise TossError("NOT_FOUND_PAYMENT_SESSION")
+        if payment.order_id != request.order_id:
+            raise TossError("FORBIDDEN_REQUEST")
+        if payment.amount != request.amount:
+            raise TossError(self.settings.mismatch_code)
+        if payment.status in APPROVED:
+            raise TossError("ALREADY_PROCESSED_PAYMENT")
+        if payment.status is Status.ABORTED:
+            raise TossError(self.settings.aborted_code)
+        if payment.status is Status.READY:
+            raise TossError(self.settings.unauthenticated_code)
+        if self.settings.refuses_duplicate_orders and self._is_paid(payment.order_id):
+            raise TossError("DUPLICATED_ORDER_ID")
+
+    def _is_paid(self, order_id: str) -> bool:
+        return any(payment.status in APPROVED for payment in self.store.payments_of_order(order_id))
+
+    def _served(self, payments: list[Payment]) -> Payment:
+        for payment in payments:
+            if self.settings.serves_unfinished or payment.status not in UNFINISHED:
+                return payment
+        raise TossError("NOT_FOUND_PAYMENT")
+
+    def _expire_if_due(self, payment: Payment) -> Payment:
+        # A confirm that began in time is carried through, however long it takes.
+        if payment.status not in UNFINISHED or payment.payment_key in self._confirming:
+            return payment
+        settings = self.settings
+        ends_at = payment.expires_at(authentication=settings.authentication_window, confirm=settings.confirm_window)
+        if self._clock.now() < ends_at:
+            return payment
+        expired = payment.expire()
+        self.store.save_payment(expired)
+        return expired
+
+
+def _check_window_request(request: WindowRequest) -> None:
+    if not ORDER_ID.fullmatch(request.order_id):
+        raise TossError("INVALID_ORDER_ID")
+    if len(request.order_name) > _ORDER_NAME_LENGTH:
+        raise TossError("INVALID_ORDER_NAME")
+    if request.amount <= 0:
+        raise TossError("BELOW_ZERO_AMOUNT")
+    allowed = {WIDGET} if request.flow == WIDGETS_FLOW else METHOD_NAMES.keys()
+    if request.method not in allowed:
+        raise TossError("NOT_SUPPORTED_METHOD")
+    if not _is_address(request.success_url):
+        raise TossError("INCORRECT_SUCCESS_URL_FORMAT")
+    if not _is_address(request.fail_url):
+        raise TossError("INCORRECT_FAIL_URL_FORMAT")
+
+
+def _check_choice(payment: Payment, choice: BuyerChoice) -> None:
+    # The window for cards offers wallets beside them.
+    offered = {"CARD": {"CARD", "EASY_PAY"}, WIDGET: METHOD_NAMES.keys()}
+    if choice.method not in offered.get(payment.requested_method, {payment.requested_method}):
+        raise TossError("NOT_SUPPORTED_METHOD")
+    if choice.instalment_months not in _INSTALMENTS:
+        raise TossError("INVALID_CARD_INSTALLMENT_PLAN")
+    if choice.refuse_with is not None:
+        _failure(choice.refuse_with)
+
+
+def _refusal(payment: Payment) -> Failure | None:
+    method = payment.means.method if payment.means else ""
+    if payment.refuse_with is not None:
+        return _failure(payment.refuse_with)
+    if payment.amount < (_ACCOUNT_MINIMUM if method in _ACCOUNT_METHODS else _CARD_MINIMUM):
+        return _failure("BELOW_MINIMUM_AMOUNT")
+    if method == "TRANSFER" and payment.amount > _TRANSFER_MAXIMUM:
+        return _failure("EXCEEDS_TRANSFER_AMOUNT_MAXIMUM")
+    return None
+
+
+def _failure(code: str) -> Failure:
+    if code not in CODES:
+        raise TossError("INVALID_TEST_CODE")
+    _, message = CODES[code]
+    return Failure(code, message)
+
+
+def _capture(payment: Payment, *, at: datetime) -> Movement:
+    return Movement(
+        kind="capture",
+        payment_key=payment.payment_key,
+        order_id=payment.order_id,
+        amount=payment.amount,
+        transaction_key=payment.last_transaction_key or "",
+        at=toss_time(at),
+    )
+
+
+def _success_address(payment: Payment) -> str:
+    query = {"paymentKey": payment.payment_key, "orderId": payment.order_id, "amount": str(payment.amount)}
+    if payment.flow == WIDGETS_FLOW:
+        query = {"paymentType": "NORMAL", **query}
+    return _with_query(payment.success_url, query)
+
+
+def _with_query(address: str, query: dict[str, str]) -> str:
+    parts = urlsplit(address)
+    joined = "&".join(filter(None, (parts.query, urlencode(query))))
+    return parts._replace(query=joined).geturl()
+
+
+def _is_address(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)

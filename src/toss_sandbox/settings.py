@@ -1,0 +1,147 @@
+"""What a sandbox is told at its start: keys, storage and every behaviour of Toss that no public source settles."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+
+class KeyKind(StrEnum):
+    """Which product of Toss a key pair belongs to."""
+
+    API = "API"
+    WIDGET = "WIDGET"
+
+
+class OrderLookup(StrEnum):
+    """Which of several payments an order look-up returns."""
+
+    APPROVED_FIRST = "approved-first"
+    NEWEST = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A client key and the secret key that belongs to it."""
+
+    kind: KeyKind
+    client_key: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that may differ from one sandbox to the next.
+
+    The attributes below `merchant_id` answer questions that Toss's documents leave open; each default is the guess that
+    is least likely to make a careless client look correct.
+
+    Attributes:
+        data: The SQLite file; None keeps everything in memory.
+        client_key: The client key of the API pair. Only `test_` keys are taken.
+        secret_key: The secret key of the API pair.
+        widget_client_key: The client key of the widget pair.
+        widget_secret_key: The secret key of the widget pair.
+        public_url: The origin under which browsers reach this sandbox; `checkout.url` begins with it.
+        receipt_url: The receipt's address, with `{payment_key}`; the default is the test environment's form.
+        merchant_id: `mId` of every payment; its first five characters begin every payment key.
+        authentication_window: How long a buyer may take to authenticate (documented: 30 minutes).
+        confirm_window: How long after it a confirm is taken (documented: 10 minutes).
+        idempotency_lifetime: How long an idempotency key is remembered (documented: 15 days).
+        deposit_window: How long a virtual account waits for its deposit (documented default: 168 hours).
+        order_lookup: Which payment an order look-up picks among several attempts. Unverified.
+        serves_unfinished: Whether look-ups serve READY and IN_PROGRESS payments. Unverified.
+        refuses_duplicate_orders: Whether a confirm answers DUPLICATED_ORDER_ID when another payment of the same order
+            is approved already. The code is documented, its tie to confirm is not.
+        replays_server_errors: Whether 5xx answers are replayed under their idempotency key. Unverified; 4xx always are.
+        mismatch_code: What a confirm answers when the amount differs. Unverified; documented for another order id.
+        aborted_code: What a confirm of an ABORTED payment answers. Unverified.
+        unauthenticated_code: What a confirm of a payment whose buyer has not authenticated yet answers. Unverified.
+        specific_field_codes: Whether a bad field is named by its own code (INVALID_ORDER_ID, INVALID_PAYMENT_KEY,
+            REQUIRED_AMOUNT) instead of INVALID_REQUEST. Unverified.
+        extra_fields: Whether Payment objects begin with fields no client knows, as a future Toss may send them.
+        synchronous: SQLite's synchronous mode. FULL survives a power cut, OFF still survives a killed process.
+    """
+
+    data: Path | None = None
+    client_key: str = "test_ck_sandbox0000000000000000000000"
+    secret_key: str = field(default="test_sk_sandbox0000000000000000000000", repr=False)
+    widget_client_key: str = "test_gck_sandbox0000000000000000000000"
+    widget_secret_key: str = field(default="test_gsk_sandbox0000000000000000000000", repr=False)
+    public_url: str = "http://127.0.0.1:8100"
+    receipt_url: str = (
+        "https://dashboard-sandbox.tosspayments.com/receipt/redirection?transactionId={payment_key}&ref=PX"
+    )
+    merchant_id: str = "tvivarepubl"
+    authentication_window: timedelta = timedelta(minutes=30)
+    confirm_window: timedelta = timedelta(minutes=10)
+    idempotency_lifetime: timedelta = timedelta(days=15)
+    deposit_window: timedelta = timedelta(hours=168)
+    order_lookup: OrderLookup = OrderLookup.APPROVED_FIRST
+    serves_unfinished: bool = True
+    refuses_duplicate_orders: bool = True
+    replays_server_errors: bool = False
+    mismatch_code: str = "FORBIDDEN_REQUEST"
+    aborted_code: str = "ALREADY_PROCESSED_PAYMENT"
+    unauthenticated_code: str = "NOT_FOUND_PAYMENT_SESSION"
+    specific_field_codes: bool = False
+    extra_fields: bool = False
+    synchronous: str = "FULL"
+
+    def __post_init__(self) -> None:
+        """Refuse keys of the live environment and keys of the wrong kind.
+
+        Raises:
+            ValueError: A key has not the prefix of its kind.
+        """
+        prefixes = {
+            "client_key": "test_ck_",
+            "secret_key": "test_sk_",
+            "widget_client_key": "test_gck_",
+            "widget_secret_key": "test_gsk_",
+        }
+        for name, prefix in prefixes.items():
+            if not getattr(self, name).startswith(prefix):
+                raise ValueError(f"{name} has to begin with {prefix}")
+
+    @property
+    def key_pairs(self) -> tuple[KeyPair, KeyPair]:
+        """The API pair and the widget pair of this merchant."""
+        return (
+            KeyPair(KeyKind.API, self.client_key, self.secret_key),
+            KeyPair(KeyKind.WIDGET, self.widget_client_key, self.widget_secret_key),
+        )
+
+
+_ENVIRONMENT = {
+    "TOSS_CLIENT_KEY": "client_key",
+    "TOSS_SECRET_KEY": "secret_key",
+    "TOSS_WIDGET_CLIENT_KEY": "widget_client_key",
+    "TOSS_WIDGET_SECRET_KEY": "widget_secret_key",
+}
+
+
+def settings_from_environment(
+    environ: Mapping[str, str] | None = None, *, data: Path | None = None, public_url: str | None = None
+) -> Settings:
+    """Read the keys from the environment; everything else keeps its default.
+
+    Raises:
+        ValueError: A key has not the prefix of its kind, or its file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: _read(environ, variable) for variable, name in _ENVIRONMENT.items()}
+    keys = {name: value for name, value in given.items() if value}
+    defaults = {each.name: each.default for each in fields(Settings)}
+    return Settings(data=data, public_url=public_url or str(defaults["public_url"]), **keys)
+
+
+def _read(environ: Mapping[str, str], variable: str) -> str:
+    if path := environ.get(f"{variable}_FILE"):
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{variable}_FILE cannot be read: {error}") from error
+    return environ.get(variable, "")

@@ -1,0 +1,70 @@
+"""Headless Chromium for tests, and servers on loopback for it to visit."""
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.async_api import Page, async_playwright
+
+PATIENCE_MILLISECONDS: Final = 15_000
+_START_SECONDS: Final = 10
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# No sandbox of its own: containers do not allow it, and only our own pages are visited. The rest keeps it off the net.
+_ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium_path() -> str | None:
+    """Where Chromium is installed, or None."""
+    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+@pytest.fixture
+async def browser_page() -> AsyncIterator[Page]:
+    """A fresh page of a fresh browser; the test fails when a script of a visited page threw."""
+    errors: list[str] = []
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=_chromium_or_skip(), args=_ARGUMENTS)
+        page = await chromium.new_page(locale="ko-KR", timezone_id="Asia/Seoul")
+        page.set_default_timeout(PATIENCE_MILLISECONDS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        await chromium.close()
+    assert errors == []
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, *, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on a loopback port, by default a free one; yields its origin."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        async with asyncio.timeout(_START_SECONDS):
+            while not server.started and not running.done():
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await running
+
+
+def _chromium_or_skip() -> str:
+    if path := chromium_path():
+        return path
+    missing = f"no Chromium on the PATH (looked for {', '.join(_NAMES)})"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
