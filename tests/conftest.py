@@ -1,1 +1,48 @@
+"""What every test can ask for: a real PostgreSQL, and databases of its own in it."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from payments.local.postgres import LocalPostgres
+from payments.schema import migrate
+
 pytest_plugins = ["tests.browser"]
+
+TEMPLATE: Final = "migrated"
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """One server for the run (one for each worker), in memory where the machine offers it."""
+    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(prefix="payments-test-", dir=parent, ignore_cleanup_errors=True) as directory,
+        LocalPostgres(Path(directory) / "pg", durable=False) as server,
+    ):
+        server.create_database(TEMPLATE)
+        migrate(server.url(TEMPLATE))
+        yield server
+
+
+@pytest.fixture
+def empty_database(postgres: LocalPostgres) -> Iterator[str]:
+    """The URL of a database without anything in it."""
+    name = f"empty_{uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def database(postgres: LocalPostgres) -> Iterator[str]:
+    """The URL of a migrated database without any rows."""
+    name = f"migrated_{uuid4().hex}"
+    postgres.create_database(name, template=TEMPLATE)
+    yield postgres.url(name)
+    postgres.drop_database(name)

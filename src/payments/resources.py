@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -28,6 +28,11 @@ class Resources:
     orders: OrderService | None
     clock: Clock = now
     background: Background = field(default_factory=Background)
+
+    @property
+    def confirm_lease(self) -> timedelta:
+        """Longer than a confirm and its look-up can take: a slot, two connects, the PG's silence, twice."""
+        return self.settings.toss_read_timeout + timedelta(seconds=30)
 
 
 @asynccontextmanager

@@ -65,7 +65,7 @@ class UnknownRoute:
 
     subject = None
 
-    def claim(self, pair: KeyPair) -> AbstractContextManager[Callable[[], Answer]]:
+    def claim(self, pair: KeyPair) -> AbstractContextManager[Callable[[], Answer]]:  # noqa: ARG002 - no key opens it
         raise TossError("NOT_FOUND_HTTP_METHOD")
 
 

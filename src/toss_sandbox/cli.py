@@ -1,6 +1,7 @@
 """The command `toss-sandbox`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +22,13 @@ each also as NAME_FILE. Only test keys are taken.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when it ended well, 2 for wrong usage or configuration."""
     options = _parser().parse_args(arguments)
+    public_url = options.public_url or f"http://{options.host}:{options.port}"
     try:
-        settings = settings_from_environment(data=options.data, public_url=f"http://{options.host}:{options.port}")
-    except ValueError as error:
+        settings = settings_from_environment(os.environ, data=options.data, public_url=public_url)
+        serve(settings, host=options.host, port=options.port)
+    except (OSError, ValueError) as error:
         print(f"toss-sandbox: {error}", file=sys.stderr)
         return 2
-    print(f"Toss sandbox on {settings.public_url}, data in {options.data}", flush=True)
-    serve(settings, host=options.host, port=options.port)
     return 0
 
 
@@ -53,5 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="where payments, money and calls are kept (default: %(default)s)",
+    )
+    command.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="origin under which browsers reach the sandbox (default: http://HOST:PORT)",
     )
     return parser

@@ -1,8 +1,7 @@
 """What a sandbox is told at its start: keys, storage and every behaviour of Toss that no public source settles."""
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -115,33 +114,30 @@ class Settings:
         )
 
 
-_ENVIRONMENT = {
-    "TOSS_CLIENT_KEY": "client_key",
-    "TOSS_SECRET_KEY": "secret_key",
-    "TOSS_WIDGET_CLIENT_KEY": "widget_client_key",
-    "TOSS_WIDGET_SECRET_KEY": "widget_secret_key",
-}
-
-
 def settings_from_environment(
-    environ: Mapping[str, str] | None = None, *, data: Path | None = None, public_url: str | None = None
+    environ: Mapping[str, str], *, data: Path | None = None, public_url: str | None = None
 ) -> Settings:
     """Read the keys from the environment; everything else keeps its default.
 
     Raises:
         ValueError: A key has not the prefix of its kind, or its file cannot be read.
     """
-    environ = os.environ if environ is None else environ
-    given = {name: _read(environ, variable) for variable, name in _ENVIRONMENT.items()}
-    keys = {name: value for name, value in given.items() if value}
-    defaults = {each.name: each.default for each in fields(Settings)}
-    return Settings(data=data, public_url=public_url or str(defaults["public_url"]), **keys)
+    default = Settings()
+    return Settings(
+        data=data,
+        public_url=public_url or default.public_url,
+        client_key=_read(environ, "TOSS_CLIENT_KEY") or default.client_key,
+        secret_key=_read(environ, "TOSS_SECRET_KEY") or default.secret_key,
+        widget_client_key=_read(environ, "TOSS_WIDGET_CLIENT_KEY") or default.widget_client_key,
+        widget_secret_key=_read(environ, "TOSS_WIDGET_SECRET_KEY") or default.widget_secret_key,
+    )
 
 
 def _read(environ: Mapping[str, str], variable: str) -> str:
-    if path := environ.get(f"{variable}_FILE"):
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"{variable}_FILE cannot be read: {error}") from error
-    return environ.get(variable, "")
+    path = environ.get(f"{variable}_FILE")
+    if not path:
+        return environ.get(variable, "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{variable}_FILE cannot be read: {error}") from error

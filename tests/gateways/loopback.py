@@ -26,9 +26,11 @@ async def loopback(script: Script, *, tls: ssl.SSLContext | None = None) -> Asyn
     """Serve `script`: it is called when the head of a request has been read, and once for each connection."""
     seen = Loopback()
     running: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.connections += 1
+        writers.append(writer)
         # The client may hang up at any moment; that is what many of the stories are about.
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             seen.requests.append(await reader.readuntil(b"\r\n\r\n"))
@@ -50,6 +52,9 @@ async def loopback(script: Script, *, tls: ssl.SSLContext | None = None) -> Asyn
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 def answering(reply: bytes) -> Script:

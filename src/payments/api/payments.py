@@ -176,6 +176,7 @@ async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:
             pg=resources.pg,
             background=resources.background,
             clock=resources.clock,
+            lease=resources.confirm_lease,
         )
         outcome = payment.status.value.lower()
     finally:

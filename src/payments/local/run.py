@@ -31,7 +31,7 @@ class Databases:
     are_up: Callable[[], bool]
 
 
-def run(*, port_base: int = 8000, data: Path = Path(".data")) -> int:
+def run(*, port_base: int, data: Path | str) -> int:
     """Start everything, stay until Ctrl-C or SIGTERM, stop everything and keep the data.
 
     Returns:
@@ -40,6 +40,7 @@ def run(*, port_base: int = 8000, data: Path = Path(".data")) -> int:
     began_at = time.monotonic()
     # Until the programs run, SIGTERM means what Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    data = Path(data)
     try:
         ports = _free_ports(port_base)
         data.mkdir(parents=True, exist_ok=True)

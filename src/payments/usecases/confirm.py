@@ -29,8 +29,6 @@ from payments.usecases.answers import note_mismatch, record
 
 log = structlog.get_logger()
 
-# Longer than the PG's deadlines for a confirm and a look-up together, so that nobody takes over a confirm that lives.
-CONFIRM_LEASE: Final = timedelta(seconds=60)
 RACES: Final = 5  # how often a lost race is read again before the caller is told to come back
 # How long the recording of an answer outlasts a database that went away, between tries.
 RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
@@ -46,9 +44,18 @@ class ConfirmRequest:
 
 
 async def confirm(
-    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, background: Background, clock: Clock
+    asked: ConfirmRequest,
+    *,
+    sessions: Sessions,
+    pg: PaymentGateway,
+    background: Background,
+    clock: Clock,
+    lease: timedelta,
 ) -> Payment:
     """Take the money of a prepared payment; asked again, answer what is recorded and leave the PG alone.
+
+    `lease` is how long nobody else may take this confirm over: longer than the PG's deadlines for a confirm and a
+    look-up together.
 
     The payment that comes back is COMPLETED (or refunded since), WAITING_FOR_DEPOSIT, or still PENDING, which means
     that the outcome is not known yet.
@@ -61,14 +68,16 @@ async def confirm(
         DatabaseUnavailable: the PG was not asked, or its answer could not be recorded; the payment is then PENDING
             and will be resolved by asking the PG again.
     """
-    confirm_key = await _promise(asked, sessions=sessions, pg=pg, clock=clock)
+    confirm_key = await _promise(asked, sessions=sessions, pg=pg, clock=clock, lease=lease)
     if isinstance(confirm_key, Payment):
         return _outcome(confirm_key)
     payment = await background.finish(_ask_and_record(asked, confirm_key, sessions=sessions, pg=pg, clock=clock))
     return _outcome(payment)
 
 
-async def _promise(asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, clock: Clock) -> str | Payment:
+async def _promise(
+    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, clock: Clock, lease: timedelta
+) -> str | Payment:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
     for _ in range(RACES):
         try:
@@ -81,7 +90,7 @@ async def _promise(asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGate
                 confirm_key = secrets.token_urlsafe(32)
                 at = clock()
                 payment.begin_confirm(
-                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=at, check_at=at + CONFIRM_LEASE
+                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=at, check_at=at + lease
                 )
             log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)
         except ConcurrentUpdate:
