@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "run", _run, "start everything on this machine", "payments run --port-base 9000", _run_options)
     _add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000", _server_options)
+    _add(commands, "worker", _worker, "do the jobs that nobody waits for", "payments worker")
     _add(commands, "migrate", _migrate, "bring the database schema to the newest version", "payments migrate")
     _add(
         commands,
@@ -104,6 +105,13 @@ def _api(options: argparse.Namespace) -> int:
     from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
 
     serve(_settings(), host=options.host, port=options.port)
+    return DONE
+
+
+def _worker(_: argparse.Namespace) -> int:
+    from payments.jobs import work  # noqa: PLC0415 - the same for the scheduler
+
+    asyncio.run(work(_settings()))
     return DONE
 
 

@@ -25,7 +25,7 @@ def configure_logging(log_format: LogFormat) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso" if log_format is LogFormat.JSON else "%H:%M:%S.%f"),
+            structlog.processors.TimeStamper(fmt="iso" if log_format is LogFormat.JSON else "%H:%M:%S"),
             structlog.processors.format_exc_info,
             renderer,
         ],

@@ -1,9 +1,10 @@
 """The selects that deserve a name."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.errors import PaymentNotFound
@@ -65,3 +66,22 @@ async def failure_of_attempt(session: AsyncSession, payment_id: UUID, payment_ke
         PaymentEvent.to_status == PaymentStatus.FAILED,
     )
     return await session.scalar(failed.limit(1))
+
+
+async def claim_unresolved(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[Payment]:
+    """Take the payments whose outcome is due to be asked for, oldest first, away from everybody else for `lease`.
+
+    Time is the database's, so that workers with different clocks agree on what is due.
+    """
+    due = (
+        select(Payment)
+        .where(Payment.status == PaymentStatus.PENDING, Payment.next_check_at <= func.now())
+        .order_by(Payment.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    payments = (await session.scalars(due)).all()
+    until = await session.scalar(select(func.now() + lease))
+    for payment in payments:
+        payment.next_check_at = until
+    return payments

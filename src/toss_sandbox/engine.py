@@ -114,11 +114,11 @@ class Ledger:
 
 
 class Sandbox:
-    """One merchant's Toss: payments, money, clock and faults. Every change is on disk when a method returns."""
+    """One merchant's Toss: payments, money, clock and faults. A change outlives the process once its method returns."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.store = Store(self.settings.data, synchronous=self.settings.synchronous)
+        self.store = Store(self.settings.data)
         self._clock = MovableClock(timedelta(seconds=self.store.switch(_OFFSET, default=0)))
         self._confirming: set[str] = set()
         self._chance = random.Random()  # noqa: S311 - it decides about faults, not about secrets

@@ -61,7 +61,6 @@ class Settings:
         specific_field_codes: Whether a bad field is named by its own code (INVALID_ORDER_ID, INVALID_PAYMENT_KEY,
             REQUIRED_AMOUNT) instead of INVALID_REQUEST. Unverified.
         extra_fields: Whether Payment objects begin with fields no client knows, as a future Toss may send them.
-        synchronous: SQLite's synchronous mode. FULL survives a power cut, OFF still survives a killed process.
     """
 
     data: Path | None = None
@@ -87,7 +86,6 @@ class Settings:
     unauthenticated_code: str = "NOT_FOUND_PAYMENT_SESSION"
     specific_field_codes: bool = False
     extra_fields: bool = False
-    synchronous: str = "FULL"
 
     def __post_init__(self) -> None:
         """Refuse keys of the live environment and keys of the wrong kind.

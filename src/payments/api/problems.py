@@ -58,14 +58,14 @@ def problem(
     body: dict[str, object] = {
         "type": f"urn:payments:problem:{code}",
         "title": HTTPStatus(status).phrase,
-        "status": status,
+        "status": int(status),
         "detail": detail,
         "instance": f"urn:payments:request:{request_id}",
         "code": code,
         "requestId": request_id,
         **(extra or {}),
     }
-    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    return JSONResponse(body, status_code=int(status), media_type=MEDIA_TYPE, headers=headers)
 
 
 def http_problem(status: int, *, detail: str | None = None, headers: dict[str, str] | None = None) -> Response:

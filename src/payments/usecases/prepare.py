@@ -113,7 +113,7 @@ async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions, clock: Clo
             at=clock(),
         )
         session.add(payment)
-        log.info("payment.prepared", order_id=asked.order_id, amount=asked.amount, method=asked.method.value)
+    log.info("payment.prepared", order_id=asked.order_id, amount=asked.amount, method=asked.method.value)
     return Prepared(payment, is_new=True)
 
 

@@ -116,16 +116,14 @@ function offsetText(seconds) {
 
 // ── Refreshing ──────────────────────────────────────────────────────────────────────────────────
 
-const newestFirst = (items, moment) => [...items].sort((a, b) => new Date(b[moment]) - new Date(a[moment]));
-const listIn = (answer, name) => (Array.isArray(answer) ? answer : answer[name]);
-
 async function refresh() {
-  const [clock, faults, payments, calls] = await Promise.all(["/clock", "/faults", "/payments", "/calls"].map((path) => api(path)));
+  const paths = ["/clock", "/faults", "/payments", "/calls"];
+  const [clock, { faults }, payments, { calls }] = await Promise.all(paths.map((path) => api(path)));
   find("now").textContent = clockTime(clock.now);
-  find("offset").textContent = offsetText(Math.round(clock.offsetSeconds));
-  fill("faults", listIn(faults, "faults"), faultRow, "걸려 있는 장애가 없습니다. (none armed)");
-  fill("payments", newestFirst(listIn(payments, "payments"), "requestedAt"), paymentRow, "아직 결제가 없습니다. (none yet)");
-  fill("calls", newestFirst(listIn(calls, "calls"), "at").slice(0, CALLS_SHOWN), callRow, "아직 호출이 없습니다. (none yet)");
+  find("offset").textContent = offsetText(clock.offsetSeconds);
+  fill("faults", faults, faultRow, "걸려 있는 장애가 없습니다. (none armed)");
+  fill("payments", payments, paymentRow, "아직 결제가 없습니다. (none yet)");
+  fill("calls", calls.slice(-CALLS_SHOWN).reverse(), callRow, "아직 호출이 없습니다. (none yet)");
   find("state").textContent = `${new Date().toLocaleTimeString("ko-KR")} 갱신`;
 }
 

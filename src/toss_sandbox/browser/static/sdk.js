@@ -202,7 +202,7 @@
   `;
 
   const WIDGET_STYLE = `
-    :host { display: block; font: 15px/1.5 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", sans-serif;
+    :host { display: block; margin: 4px 0; font: 15px/1.5 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", sans-serif;
             color: #1b2430; }
     fieldset { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 8px;
                margin: 0; padding: 0; border: 0; }

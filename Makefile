@@ -1,0 +1,64 @@
+# Everything here works on a fresh machine with Python 3.11 or newer and pip; no PostgreSQL, no Docker.
+PYTHON ?= python3
+PORT_BASE ?= 8000
+DATA ?= .data
+BIN := .venv/bin
+
+# pip installs into an environment that has no pip of its own: Debian's python3 can make that one without python3-venv.
+PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format bench proof lock clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: .venv/run ## Start everything on this machine; Ctrl-C stops it (PORT_BASE=8000, DATA=.data)
+	@exec $(BIN)/payments run --port-base $(PORT_BASE) --data $(DATA)
+
+demo: .venv/run ## Buy something from the running set and print what happens
+	@$(BIN)/payments demo-purchase --port-base $(PORT_BASE)
+
+test: .venv/dev ## Run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: .venv/dev ## Lint, formatting, types, architecture
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+
+format: .venv/dev ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/dev ## Measure the confirm path on this machine
+	$(BIN)/python -m bench.confirm
+
+proof: .venv/dev ## Run the longer proofs: races and random sequences, many times over
+	$(BIN)/python -m pytest -n 2 --dist loadfile --proof
+
+lock: .venv/dev ## Write the lock files anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements.txt
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) --extra local --group build -c requirements.txt -o requirements-local.txt
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) --extra local --group build --group dev -c requirements-local.txt \
+		-o requirements-dev.txt
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+clean: ## Remove the environment, the caches and the data of the local run
+	rm -rf .venv .data .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the local run needs, and this package itself, in place.
+.venv/run: requirements-local.txt pyproject.toml
+	@echo "Installing into .venv; the first time takes a minute ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	@$(PIP) -r requirements-local.txt
+	@$(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+# And what tests and checks need.
+.venv/dev: .venv/run requirements-dev.txt
+	@echo "Installing the tools for tests and checks ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,70 @@
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.sandbox.client import Toss
+from toss_sandbox.app import create_sandbox
+from toss_sandbox.server import SandboxServer, listen
+from toss_sandbox.settings import Settings
+
+
+@pytest.fixture
+async def toss() -> AsyncIterator[Toss]:
+    """A fresh sandbox in process, in memory."""
+    async with sandbox_in_process(Settings()) as toss:
+        yield toss
+
+
+@asynccontextmanager
+async def sandbox_in_process(settings: Settings) -> AsyncIterator[Toss]:
+    app = create_sandbox(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http,
+    ):
+        yield Toss(http)
+
+
+@contextmanager
+def running_sandbox(settings: Settings | None = None) -> Iterator[str]:
+    """A sandbox on a free loopback port; yields its address."""
+    with listen("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = SandboxServer(replace(settings or Settings(), public_url=url))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            _wait_for_start(server, thread)
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _wait_for_start(server: SandboxServer, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert thread.is_alive(), "the server ended"
+        assert time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def sandbox_url() -> Iterator[str]:
+    """One served sandbox for all tests that need a real connection; they use orders of their own."""
+    with running_sandbox() as url:
+        yield url
+
+
+@pytest.fixture
+async def served(sandbox_url: str) -> AsyncIterator[Toss]:
+    """The served sandbox, emptied."""
+    async with httpx.AsyncClient(base_url=sandbox_url, timeout=10) as http:
+        await http.post("/sandbox/reset")
+        yield Toss(http)
