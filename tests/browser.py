@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 PATIENCE_MILLISECONDS: Final = 15_000
 _START_SECONDS: Final = 10
@@ -41,6 +41,7 @@ async def browser_page() -> AsyncIterator[Page]:
         chromium = await playwright.chromium.launch(executable_path=_chromium_or_skip(), args=_ARGUMENTS)
         page = await chromium.new_page(locale="ko-KR", timezone_id="Asia/Seoul")
         page.set_default_timeout(PATIENCE_MILLISECONDS)
+        expect.set_options(timeout=PATIENCE_MILLISECONDS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
         await chromium.close()
@@ -54,11 +55,13 @@ async def serving(app: FastAPI, *, port: int = 0) -> AsyncIterator[str]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         running = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(_START_SECONDS):
-            while not server.started and not running.done():
+            while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has a flag, not an event
                 await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await running
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await running
 
 
 def _chromium_or_skip() -> str:

@@ -12,8 +12,12 @@ from payments.models import Payment, PaymentEvent, Refund
 from payments.states import PaymentStatus
 
 
-async def find_payment(session: AsyncSession, order_id: str) -> Payment | None:
-    return await session.scalar(select(Payment).where(Payment.order_id == order_id))
+async def lock_payment(session: AsyncSession, order_id: str) -> Payment | None:
+    """The payment of an order, to be changed: other writers wait until this transaction ends.
+
+    The version counter alone would be safe too, but a confirm could lose against a stream of prepares again and again.
+    """
+    return await session.scalar(select(Payment).where(Payment.order_id == order_id).with_for_update())
 
 
 async def get_payment(session: AsyncSession, order_id: str) -> Payment:
@@ -22,7 +26,15 @@ async def get_payment(session: AsyncSession, order_id: str) -> Payment:
     Raises:
         PaymentNotFound: there is none.
     """
-    payment = await find_payment(session, order_id)
+    payment = await session.scalar(select(Payment).where(Payment.order_id == order_id))
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def get_payment_to_change(session: AsyncSession, order_id: str) -> Payment:
+    """The same as `get_payment`, locked as by `lock_payment`."""
+    payment = await lock_payment(session, order_id)
     if payment is None:
         raise PaymentNotFound
     return payment

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from payments.api.app import create_app
+from payments.resources import Resources
 from payments.settings import Settings
 from tests.integration.world import CLIENT_KEY, SECRET_KEY, SHOP, Sandbox, settings_for
 
@@ -74,3 +75,10 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"origin": SHOP}) as client:
         yield client
+
+
+@pytest.fixture
+def resources(app: FastAPI) -> Resources:
+    """What the running API holds open."""
+    held: Resources = app.state.resources
+    return held

@@ -1,12 +1,20 @@
 """The words in which the stories are told."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 from pydantic import SecretStr
+from sqlalchemy import func, select, update
 
+from payments.db import transaction
+from payments.models import Payment
+from payments.records import Discrepancy, OutboxMessage
+from payments.resources import Resources
 from payments.settings import Environment, Settings
+from payments.usecases.recover import recover
 
 SHOP: Final = "https://shop.example"
 CLIENT_KEY: Final = "test_ck_sandbox0000000000000000000000"
@@ -84,3 +92,47 @@ class Sandbox:
 
     async def confirms(self, order_id: str = ORDER) -> list[dict[str, Any]]:
         return [call for call in await self.calls(order_id) if call["path"].endswith("/confirm")]
+
+
+async def prepared(api: httpx.AsyncClient, order_id: str = ORDER, **changes: object) -> httpx.Response:
+    answer = await api.post("/payments/prepare", json=prepare_body(order_id, **changes))
+    answer.raise_for_status()
+    return answer
+
+
+async def read(api: httpx.AsyncClient, order_id: str = ORDER) -> dict[str, Any]:
+    answer = await api.get(f"/payments/orders/{order_id}")
+    answer.raise_for_status()
+    payment: dict[str, Any] = answer.json()
+    return payment
+
+
+async def discrepancy_kinds(resources: Resources) -> list[str]:
+    async with transaction(resources.sessions) as session:
+        return [kind.value for kind in await session.scalars(select(Discrepancy.kind).order_by(Discrepancy.kind))]
+
+
+async def announced(resources: Resources) -> list[str]:
+    """The types of the messages that wait for the order service, oldest first."""
+    async with transaction(resources.sessions) as session:
+        return [row.value for row in await session.scalars(select(OutboxMessage.type).order_by(OutboxMessage.id))]
+
+
+async def make_due(resources: Resources) -> None:
+    """Let the time until the next question to the PG be over."""
+    async with transaction(resources.sessions) as session:
+        await session.execute(update(Payment).values(next_check_at=func.now()))
+
+
+async def recover_now(resources: Resources) -> int:
+    await make_due(resources)
+    return await recover(
+        sessions=resources.sessions, pg=resources.pg, clock=resources.clock, lease=resources.confirm_lease
+    )
+
+
+async def until(happened: Callable[[], Awaitable[object]]) -> None:
+    """Wait for another process to get somewhere; fails after 20 s."""
+    async with asyncio.timeout(20):
+        while not await happened():  # noqa: ASYNC110 - another process sets no event here
+            await asyncio.sleep(0.01)

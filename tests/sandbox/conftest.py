@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from tests.sandbox.client import Toss
 from toss_sandbox.app import create_sandbox
@@ -13,22 +14,32 @@ from toss_sandbox.server import SandboxServer, listen
 from toss_sandbox.settings import Settings
 
 
+@pytest.fixture(scope="session")
+def shared_app() -> Iterator[FastAPI]:
+    """One application in memory; building it costs more than most tests."""
+    app = create_sandbox(Settings())
+    yield app
+    app.state.sandbox.close()
+
+
 @pytest.fixture
-async def toss() -> AsyncIterator[Toss]:
-    """A fresh sandbox in process, in memory."""
-    async with sandbox_in_process(Settings()) as toss:
-        yield toss
+async def toss(shared_app: FastAPI) -> AsyncIterator[Toss]:
+    """A sandbox in process, emptied."""
+    async with in_process(shared_app) as http:
+        await http.post("/sandbox/reset")
+        yield Toss(http)
 
 
 @asynccontextmanager
 async def sandbox_in_process(settings: Settings) -> AsyncIterator[Toss]:
+    """A sandbox of its own, in process."""
     app = create_sandbox(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http,
-    ):
+    async with app.router.lifespan_context(app), in_process(app) as http:
         yield Toss(http)
+
+
+def in_process(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://sandbox")
 
 
 @contextmanager

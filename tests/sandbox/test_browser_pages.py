@@ -96,7 +96,7 @@ class TestWindow:
 
         assert "토스 티셔츠 외 2건" in text
         assert "15,000원" in text
-        assert "테스트 결제 – 실제로 결제되지 않습니다" in text
+        assert "실제로 결제되지 않습니다" in text
 
     async def test_shop_cannot_put_markup_into_it(self, client: httpx.AsyncClient) -> None:
         _, path = await open_window(client, orderName='<img src=x onerror="alert(1)">')

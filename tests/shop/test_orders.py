@@ -72,7 +72,8 @@ class TestCreateOrder:
             "status = 'PAID'",  # without a time of payment
         ],
     )
-    async def test_database_refuses_what_no_order_can_be(self, sessions: Sessions, order: Order, damage: str) -> None:
+    @pytest.mark.usefixtures("order")
+    async def test_database_refuses_what_no_order_can_be(self, sessions: Sessions, damage: str) -> None:
         with pytest.raises(IntegrityError):
             async with sessions.begin() as session:
                 await session.execute(text(f"UPDATE orders SET {damage}"))  # noqa: S608 - the parameters above

@@ -23,7 +23,7 @@ from payments.errors import (
 )
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
-from payments.queries import failure_of_attempt, get_payment
+from payments.queries import failure_of_attempt, get_payment_to_change
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import note_mismatch, record
 
@@ -82,7 +82,7 @@ async def _promise(
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
-                payment = await get_payment(session, asked.order_id)
+                payment = await get_payment_to_change(session, asked.order_id)
                 if await _is_recorded(session, payment, asked):
                     return payment
                 if not pg.is_available:
@@ -144,7 +144,7 @@ async def _record(
     asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, sessions: Sessions, clock: Clock
 ) -> Payment:
     async with transaction(sessions) as session:
-        payment = await get_payment(session, asked.order_id)
+        payment = await get_payment_to_change(session, asked.order_id)
         if mismatch is not None and mismatch.payment is not None:
             await note_mismatch(session, payment, mismatch.payment, at=clock())
         await record(session, payment, answer, payment_key=asked.payment_key, cause=Cause.API, at=clock())

@@ -26,7 +26,7 @@ from payments.errors import (
 )
 from payments.gateways.orders import NoSuchOrder, Order, OrderService, OrdersUnreachable
 from payments.models import Payment
-from payments.queries import find_payment
+from payments.queries import lock_payment
 from payments.states import PaymentMethod, PaymentStatus
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ async def prepare(
 
 async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions, clock: Clock) -> Prepared:
     async with transaction(sessions) as session:
-        payment = await find_payment(session, asked.order_id)
+        payment = await lock_payment(session, asked.order_id)
         if payment is not None:
             _open_again(payment, asked, clock=clock)
             return Prepared(payment, is_new=False)

@@ -12,7 +12,7 @@ from payments.db import Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
-from payments.queries import claim_unresolved, get_payment
+from payments.queries import claim_unresolved, get_payment_to_change
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import record
 
@@ -59,7 +59,7 @@ async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway, c
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
-                payment = await get_payment(session, one.order_id)
+                payment = await get_payment_to_change(session, one.order_id)
                 await record(session, payment, answer, payment_key=one.payment_key, cause=Cause.RECOVERY, at=clock())
         except ConcurrentUpdate:
             continue

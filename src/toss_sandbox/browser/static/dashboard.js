@@ -70,7 +70,8 @@ function fill(id, items, draw, nothing) {
 function paymentRow(payment) {
   const { paymentKey, status } = payment;
   const kinds = { DONE: "good", WAITING_FOR_DEPOSIT: "wait", READY: "wait", IN_PROGRESS: "wait" };
-  const key = status === "READY" ? link(paymentKey, `/v1/payments/${encodeURIComponent(paymentKey)}/checkout`) : paymentKey;
+  const checkout = `/v1/payments/${encodeURIComponent(paymentKey)}/checkout`;
+  const key = status === "READY" ? link(paymentKey, checkout) : paymentKey;
   const expire = button("만료시키기", { expire: paymentKey, testid: `expire-${paymentKey}` });
   return row(
     cell(clockTime(payment.requestedAt)),
@@ -109,8 +110,8 @@ function faultRow(fault) {
 }
 
 function offsetText(seconds) {
-  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
-  const parts = [[days, "일"], [hours, "시간"], [minutes, "분"], [seconds % 60, "초"]];
+  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
+  const parts = [[Math.floor(hours / 24), "일"], [hours % 24, "시간"], [minutes % 60, "분"], [seconds % 60, "초"]];
   return parts.filter(([count]) => count).map(([count, unit]) => `${count}${unit}`).join(" ") || "0초";
 }
 

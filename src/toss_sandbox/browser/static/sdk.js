@@ -155,7 +155,8 @@
     const overlay = showOverlay(await openWindow({ ...request, successUrl: resultUrl, failUrl: resultUrl }));
     const result = await messageFrom(overlay.frame);
     overlay.remove();
-    if (result.code) refuse(result.code === "PAY_PROCESS_CANCELED" ? "USER_CANCEL" : result.code, result.message);
+    if (result.code === "PAY_PROCESS_CANCELED") refuse("USER_CANCEL");
+    if (result.code) refuse(result.code, result.message);
     const { paymentKey, orderId, paymentType } = result;
     return { ...(paymentType && { paymentType }), paymentKey, orderId, amount };
   }

@@ -1,0 +1,273 @@
+"""What the pages' scripts do with every answer of the payments API, in a real browser."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+import httpx
+import pytest
+import respx
+from playwright.async_api import Page, Route, expect
+
+from demo_shop.app import create_shop
+from demo_shop.orders import Order
+from demo_shop.settings import ShopSettings
+from tests.browser import serving
+from tests.shop.builders import Json, a_payment, not_prepared
+
+pytestmark = pytest.mark.browser
+
+PAYMENTS = "http://127.0.0.1:9"  # nothing listens there: the browser's calls are answered by the test
+
+Answer = tuple[int, Json] | None  # None: the connection breaks and no answer comes
+Step = Callable[[], Answer]  # what the API does with a request, and what it then answers
+
+ACCOUNT = {"bank": "88", "accountNumber": "X6505636518308", "holder": "온돌", "dueDate": "2026-11-29T14:59:59Z"}
+
+
+@dataclass
+class PaymentsApi:
+    """The payments API as the browser and the shop's server meet it, for one order."""
+
+    order: Order
+    payment: Json | None = None
+    confirms: list[Step] = field(default_factory=list)
+    prepares: list[Step] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def becomes(self, status: str, **overrides: object) -> Json:
+        """The payment moves on; a version higher each time."""
+        version = int(str((self.payment or {}).get("version", 0))) + 1
+        self.payment = a_payment(self.order.order_id, status=status, version=version) | overrides
+        return self.payment
+
+    def on_confirm(self, *steps: Step) -> None:
+        """One step for each request to come; the last one stays."""
+        self.confirms = list(steps)
+
+    def on_prepare(self, *steps: Step) -> None:
+        self.prepares = list(steps)
+
+    async def answer_browser(self, route: Route) -> None:
+        method, path = route.request.method, httpx.URL(route.request.url).path
+        self.asked.append(f"{method} {path}")
+        answer = self._answer_of(method, path)
+        if answer is None:
+            await route.abort("connectionreset")
+            return
+        await route.fulfill(
+            status=answer[0],
+            body=json.dumps(answer[1]),
+            headers={"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"},
+        )
+
+    def answer_shop(self, _: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=self.payment) if self.payment else httpx.Response(404, json=not_prepared())
+
+    def count(self, path: str) -> int:
+        return self.asked.count(f"POST {path}")
+
+    def _answer_of(self, method: str, path: str) -> Answer:
+        if method == "OPTIONS":
+            return 204, {}
+        if path == "/payments/confirm":
+            return _next(self.confirms)
+        if path == "/payments/prepare":
+            return _next(self.prepares)
+        return (200, self.payment) if self.payment else (404, not_prepared())
+
+
+def _next(steps: list[Step]) -> Answer:
+    return (steps.pop(0) if len(steps) > 1 else steps[0])()
+
+
+def problem(status: int, code: str, **more: object) -> Answer:
+    return status, {"type": "about:blank", "status": status, "code": code} | more
+
+
+def no_answer() -> Answer:
+    return None
+
+
+@pytest.fixture
+async def payments(order: Order, payments_api: respx.MockRouter, browser_page: Page) -> AsyncIterator[PaymentsApi]:
+    """A payment that is prepared: the buyer has been in the payment window."""
+    api = PaymentsApi(order)
+    api.becomes("CREATED", completedAt=None, receiptUrl=None)
+    payments_api.get(f"/payments/orders/{order.order_id}").mock(side_effect=api.answer_shop)
+    await browser_page.route(f"{PAYMENTS}/**", api.answer_browser)
+    yield api
+    await browser_page.unroute_all(behavior="ignoreErrors")
+
+
+@pytest.fixture
+async def shop(settings: ShopSettings) -> AsyncIterator[str]:
+    async with serving(create_shop(replace(settings, payments_public_url=PAYMENTS))) as origin:
+        yield origin
+
+
+class SuccessPage:
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+
+    async def open(self) -> None:
+        await self.page.goto(self.url)
+
+    async def shows(self, state: str) -> None:
+        await expect(self.page.get_by_test_id("result")).to_have_attribute("data-state", state)
+
+    async def says(self, words: str) -> None:
+        await expect(self.page.get_by_test_id("result")).to_contain_text(words)
+
+
+@pytest.fixture
+def success(browser_page: Page, shop: str, payments: PaymentsApi, order: Order) -> SuccessPage:
+    query = f"paymentKey=key-1&orderId={order.order_id}&amount=24000"
+    return SuccessPage(browser_page, f"{shop}/orders/{order.order_id}/success?{query}")
+
+
+class TestSuccessPage:
+    async def test_payment_is_confirmed_once_however_often_the_page_is_loaded(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        payments.on_confirm(lambda: (200, payments.becomes("COMPLETED")))
+
+        await success.open()
+        await success.shows("completed")
+        await success.page.reload()
+        await success.shows("completed")
+        await success.page.goto("about:blank")
+        await success.page.go_back()
+        await success.shows("completed")
+
+        assert payments.count("/payments/confirm") == 1
+
+    async def test_order_is_paid_when_the_page_says_so(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        payments.on_confirm(lambda: (200, payments.becomes("COMPLETED")))
+
+        await success.open()
+        await success.says("결제가 완료되었습니다")
+        await success.page.get_by_test_id("order-link").click()
+
+        await expect(success.page.get_by_test_id("order-status")).to_have_attribute("data-status", "PAID")
+
+    async def test_outcome_that_is_not_known_yet_is_waited_for(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        payments.on_confirm(lambda: (202, payments.becomes("PENDING", completedAt=None)))
+
+        await success.open()
+        await success.says("결제를 확인하고 있습니다")
+        payments.becomes("COMPLETED")
+
+        await success.shows("completed")
+        assert payments.count("/payments/confirm") == 1
+
+    async def test_lost_answer_of_a_payment_that_was_made_is_no_failure(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        def pay_and_break() -> Answer:
+            payments.becomes("COMPLETED")
+            return None
+
+        payments.on_confirm(pay_and_break)
+
+        await success.open()
+
+        await success.shows("completed")
+        assert payments.count("/payments/confirm") == 1
+
+    async def test_confirm_that_did_not_arrive_is_sent_again(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        payments.on_confirm(
+            no_answer,
+            lambda: problem(503, "pg_unavailable"),
+            lambda: (200, payments.becomes("COMPLETED")),
+        )
+
+        await success.open()
+        await success.shows("pending")
+
+        await success.shows("completed")
+        assert payments.count("/payments/confirm") == 3
+
+    async def test_refusal_is_shown_in_korean_with_a_way_to_try_another_card(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        def refuse() -> Answer:
+            failure = {"code": "REJECT_CARD_PAYMENT", "message": "잔액이 부족합니다."}
+            payments.becomes("FAILED", failure=failure, completedAt=None)
+            return problem(402, "payment_declined", pgCode=failure["code"], pgMessage=failure["message"])
+
+        payments.on_confirm(refuse)
+
+        await success.open()
+        await success.shows("refused")
+        await expect(success.page.get_by_test_id("refusal-reason")).to_have_text("잔액이 부족합니다.")
+        await success.page.get_by_test_id("try-again").click()
+
+        await expect(success.page.get_by_test_id("pay")).to_be_enabled()
+
+    async def test_account_of_a_deposit_is_shown(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        payments.on_confirm(
+            lambda: (200, payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=ACCOUNT, completedAt=None))
+        )
+
+        await success.open()
+
+        await success.shows("waiting")
+        for words in ("신한은행", "X6505636518308", "온돌", "2026-11-29 23:59"):
+            await success.says(words)
+
+    async def test_conflict_is_an_error_that_is_not_tried_again(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        payments.on_confirm(lambda: problem(409, "amount_mismatch"))
+
+        await success.open()
+
+        await success.shows("error")
+        assert payments.count("/payments/confirm") == 1
+
+    async def test_conflict_with_another_tab_shows_what_came_of_it(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        def other_tab_was_faster() -> Answer:
+            payments.becomes("COMPLETED")
+            return problem(409, "payment_key_mismatch")
+
+        payments.on_confirm(other_tab_was_faster)
+
+        await success.open()
+
+        await success.shows("completed")
+
+    async def test_payment_of_another_amount_is_not_believed(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        payments.becomes("COMPLETED", amount=100)
+
+        await success.open()
+
+        await success.shows("error")
+
+
+class TestCheckoutPage:
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            (problem(409, "already_paid"), "이미 결제된 주문입니다."),
+            (problem(422, "amount_out_of_range"), "다른 결제수단을 골라 주세요."),
+            (problem(503, "orders_unavailable"), "잠시 뒤에 다시 시도해 주세요."),
+            (None, "잠시 뒤에 다시 시도해 주세요."),
+        ],
+    )
+    async def test_refusal_is_said_in_korean_while_the_button_stays_usable(
+        self, browser_page: Page, shop: str, payments: PaymentsApi, answer: Answer, words: str
+    ) -> None:
+        payments.on_prepare(lambda: answer)
+
+        await browser_page.goto(f"{shop}/orders/{payments.order.order_id}/checkout")
+        await browser_page.get_by_test_id("email").fill("buyer@shop.example")
+        await browser_page.get_by_test_id("pay").click()
+
+        await expect(browser_page.get_by_test_id("checkout-error")).to_contain_text(words)
+        await expect(browser_page.get_by_test_id("pay")).to_be_enabled()
