@@ -109,6 +109,8 @@ class FaultOrder:
             raise ValueError("probability has to be above 0 and at most 1")
         if self.delay_seconds is not None and self.delay_seconds < 0:
             raise ValueError("delaySeconds has to be at least 0")
+        if self.status is not None and not 400 <= self.status <= 599:  # noqa: PLR2004 - HTTP's errors
+            raise ValueError("status has to be that of an error, 400 to 599")
         if self.kind is FaultKind.ERROR_BEFORE_EFFECT and self.code is None:
             raise ValueError("error_before_effect needs a code")
 

@@ -6,7 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -52,9 +53,10 @@ class Process:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
+async def process(tmp_path: Path) -> AsyncIterator[Process]:
     process = Process(tmp_path / "data" / "toss.sqlite3")
     yield process
+    await process.toss.http.aclose()
     process.stop()
 
 
@@ -109,11 +111,8 @@ class TestLedger:
         await process.start()
         await process.toss.confirm(await process.toss.pay())
 
-        with (
-            sqlite3.connect(tmp_path / "data" / "toss.sqlite3") as connection,
-            pytest.raises(sqlite3.IntegrityError, match="append-only"),
-        ):
-            connection.execute(statement)
-        connection.close()
+        with closing(sqlite3.connect(tmp_path / "data" / "toss.sqlite3")) as connection:
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
 
         assert await process.toss.captured(ORDER) == 15_000

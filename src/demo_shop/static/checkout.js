@@ -150,3 +150,5 @@ showMethodsButton?.addEventListener("click", () => run(showWidgets, { leavesPage
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) setBusy(false);
 });
+
+setBusy(false); // the buttons wait for this script: without it the form would send the address in a URL

@@ -1,0 +1,70 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from toss_sandbox.cli import main
+from toss_sandbox.settings import Settings, settings_from_environment
+
+
+class TestSettings:
+    def test_keys_come_from_the_environment(self, tmp_path: Path) -> None:
+        secret = tmp_path / "secret"
+        secret.write_text("test_sk_from_a_file\n", encoding="utf-8")
+
+        settings = settings_from_environment(
+            {"TOSS_CLIENT_KEY": "test_ck_from_a_variable", "TOSS_SECRET_KEY_FILE": str(secret)}
+        )
+
+        assert (settings.client_key, settings.secret_key) == ("test_ck_from_a_variable", "test_sk_from_a_file")
+        assert settings.widget_client_key == Settings().widget_client_key
+
+    @pytest.mark.parametrize(
+        "environment",
+        [
+            {"TOSS_SECRET_KEY": "live_sk_0000000000000000"},
+            {"TOSS_CLIENT_KEY": "live_ck_0000000000000000"},
+            {"TOSS_CLIENT_KEY": "test_gck_of_the_widget"},
+            {"TOSS_SECRET_KEY_FILE": "/nowhere/secret"},
+        ],
+    )
+    def test_other_keys_are_refused(self, environment: dict[str, str]) -> None:
+        with pytest.raises(ValueError, match="KEY|key"):
+            settings_from_environment(environment)
+
+    def test_secrets_are_not_shown(self) -> None:
+        assert "sk_" not in repr(Settings())
+        assert "sk_" not in repr(Settings().key_pairs)
+
+
+class TestCommand:
+    @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]])
+    def test_help_has_an_example(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+
+        assert end.value.code == 0
+        assert "toss-sandbox serve --port 8100" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--port", "many"]])
+    def test_wrong_usage_is_two(self, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+
+        assert end.value.code == 2
+
+    def test_wrong_configuration_is_two(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("TOSS_SECRET_KEY", "live_sk_0000000000000000")
+
+        assert main(["serve"]) == 2
+        assert "secret_key has to begin with test_sk_" in capsys.readouterr().err
+
+    def test_taken_port_is_two(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+
+            assert main(["serve", "--port", port, "--data", str(tmp_path / "toss.sqlite3")]) == 2
+
+        assert "toss-sandbox:" in capsys.readouterr().err
