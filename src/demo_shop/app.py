@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
 
 from demo_shop import order_api, pages, problems
 from demo_shop.orders import create_tables, open_engine, open_sessions
@@ -27,6 +28,9 @@ def create_shop(settings: ShopSettings) -> FastAPI:
         try:
             await create_tables(engine)
             yield
+        except OperationalError as error:
+            # A page of driver internals would hide the one line that helps.
+            raise ConnectionError(f"The order database cannot be used: {str(error.orig).splitlines()[0]}") from None
         finally:
             await payments.aclose()
             await engine.dispose()

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -75,10 +76,12 @@ def _serve(host: str, port: int) -> int:
     # No access log: the success page's URL holds a payment key.
     config = uvicorn.Config(create_shop(settings), host=host, port=port, access_log=False, server_header=False)
     server = uvicorn.Server(config)
+    # When the server has finished what it held it hands the signal on; being told to stop is no failure.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.run()
     except KeyboardInterrupt:
-        return 0  # the server has finished what it held and hands the signal on
+        return 0
     except SystemExit:
         return 1  # the port is taken; uvicorn has said so
     return 0 if server.started else 1

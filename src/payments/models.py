@@ -177,9 +177,9 @@ class Payment(Base):
 
     def retry(self, *, at: datetime, cause: Cause = Cause.API) -> None:
         """Reopen a failed payment as a new attempt; the keys of the failed one stay in the history."""
-        self._require(PaymentStatus.CREATED)
+        self._require(PaymentStatus.CREATED, by="retry")
         self.attempt += 1
-        self._move_to(PaymentStatus.CREATED, at=at, cause=cause)
+        self._move_to(PaymentStatus.CREATED, by="retry", at=at, cause=cause)
         self.payment_key = self.confirm_key = self.webhook_secret = self.receipt_url = None
         self.account_bank = self.account_number = self.account_holder = self.account_due_at = None
         self.fail_code = self.fail_reason = self.pending_since = None
@@ -205,7 +205,7 @@ class Payment(Base):
         """
         if amount != self.amount:
             raise AmountMismatch
-        self._move_to(PaymentStatus.PENDING, at=at, cause=cause, payment_key=payment_key)
+        self._move_to(PaymentStatus.PENDING, by="begin_confirm", at=at, cause=cause, payment_key=payment_key)
         self.payment_key = payment_key
         self.confirm_key = confirm_key
         self.pending_since = at
@@ -226,21 +226,22 @@ class Payment(Base):
             PaymentKeyMismatch: the money came under another payment key than the one this attempt confirmed.
             TransitionNotAllowed: this payment was not waiting for money.
         """
+        self._require(PaymentStatus.APPROVED, by="approve")
         if payment_key != self.payment_key:
             raise PaymentKeyMismatch
-        self._move_to(PaymentStatus.APPROVED, at=at, cause=cause)
+        self._move_to(PaymentStatus.APPROVED, by="approve", at=at, cause=cause)
         self.approved_at = approved_at
         self.fail_code = self.fail_reason = None
         self._stop_checking()
 
     def complete(self, *, at: datetime, cause: Cause) -> None:
         """The capture is done; with Toss this is the same moment as the approval."""
-        self._move_to(PaymentStatus.COMPLETED, at=at, cause=cause)
+        self._move_to(PaymentStatus.COMPLETED, by="complete", at=at, cause=cause)
         self.completed_at = at
 
     def await_deposit(self, account: VirtualAccount, *, at: datetime, cause: Cause) -> None:
         """The PG issued a virtual account; `next_check_at` becomes the moment after which nothing can come."""
-        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, at=at, cause=cause)
+        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="await_deposit", at=at, cause=cause)
         self.account_bank = account.bank
         self.account_number = account.account_number
         self.account_holder = account.holder
@@ -250,20 +251,20 @@ class Payment(Base):
 
     def reverse_deposit(self, *, at: datetime, cause: Cause) -> None:
         """The bank took a deposit back; the same account waits again."""
-        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, at=at, cause=cause)
+        self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="reverse_deposit", at=at, cause=cause)
         self.approved_at = self.completed_at = None
         self.next_check_at = self.account_due_at
 
     def fail(self, code: str, reason: str, *, at: datetime, cause: Cause) -> None:
         """This attempt will never take money. `code` and `reason` are the evidence: the PG's, or `expired`."""
-        self._move_to(PaymentStatus.FAILED, at=at, cause=cause, pg_code=code, message=reason)
+        self._move_to(PaymentStatus.FAILED, by="fail", at=at, cause=cause, pg_code=code, message=reason)
         self.fail_code = code
         self.fail_reason = reason
         self._stop_checking()
 
     def cancel(self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None) -> None:
         """Given up before any money was kept."""
-        self._move_to(PaymentStatus.CANCELLED, at=at, cause=cause, actor=actor, message=reason)
+        self._move_to(PaymentStatus.CANCELLED, by="cancel", at=at, cause=cause, actor=actor, message=reason)
         self.cancelled_at = at
         self._stop_checking()
 
@@ -274,11 +275,12 @@ class Payment(Base):
             AmountMismatch: more than is left, or nothing.
             TransitionNotAllowed: no money of this payment is with the shop.
         """
+        self._require(PaymentStatus.REFUNDED, by="refund")  # wherever a part can go back, the whole can
         left = self.amount - self.refunded_amount
         if not 0 < amount <= left:
             raise AmountMismatch
         target = PaymentStatus.REFUNDED if amount == left else PaymentStatus.PARTIALLY_REFUNDED
-        self._move_to(target, at=at, cause=cause, actor=actor)
+        self._move_to(target, by="refund", at=at, cause=cause, actor=actor)
         self.refunded_amount += amount
 
     def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
@@ -299,14 +301,16 @@ class Payment(Base):
         self.next_check_at = None
         self.check_count = 0
 
-    def _require(self, target: PaymentStatus) -> None:
-        if target not in TRANSITIONS[self.status]:
+    def _require(self, target: PaymentStatus, *, by: str) -> None:
+        # By the method too: a deposit is awaited from PENDING and reversed from COMPLETED, and both end alike.
+        if TRANSITIONS[self.status].get(target) != by:
             raise TransitionNotAllowed(self.status, target)
 
     def _move_to(
         self,
         target: PaymentStatus,
         *,
+        by: str,
         at: datetime,
         cause: Cause,
         actor: str | None = None,
@@ -314,7 +318,7 @@ class Payment(Base):
         pg_code: str | None = None,
         message: str | None = None,
     ) -> None:
-        self._require(target)
+        self._require(target, by=by)
         self._note(
             self.status,
             target,

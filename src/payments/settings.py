@@ -28,9 +28,17 @@ class LogFormat(StrEnum):
 
 
 def parse_duration(text: object) -> object:
-    """`500ms`, `30s`, `5m`, `40m`, `1h`, `15d` as a timedelta; anything else is left to be refused."""
-    found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d)", text) if isinstance(text, str) else None
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]]) if found else text
+    """`500ms`, `30s`, `5m`, `40m`, `1h`, `15d` as a timedelta.
+
+    Raises:
+        ValueError: it is written in another way. Left to pydantic, `30` would be refused in words about days.
+    """
+    if not isinstance(text, str):
+        return text
+    found = re.fullmatch(r"([0-9]{1,6})(ms|s|m|h|d)", text)
+    if found is None:
+        raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 15d")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
 def split_list(text: object) -> object:
@@ -38,7 +46,7 @@ def split_list(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta())]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 
 
@@ -134,8 +142,12 @@ def _sentence(location: tuple[int | str, ...], message: str) -> str:
 
 
 def _is_http(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username
+    """An http(s) URL with a host and without a user or password, which would end up in logs."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:  # its message repeats the URL
+        return False
 
 
 def _is_origin(text: str) -> bool:

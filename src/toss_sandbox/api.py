@@ -120,7 +120,7 @@ def _api_request(request: Request) -> ApiRequest:
     headers = request.headers
     return ApiRequest(
         method=request.method,
-        path=request.url.path,
+        path=request.scope["path"],
         authorization=headers.get("authorization"),
         idempotency_key=headers.get("idempotency-key"),
         test_code=headers.get("tosspayments-test-code"),
@@ -130,14 +130,19 @@ def _api_request(request: Request) -> ApiRequest:
 def _parse(body: bytes) -> JsonValue:
     try:
         parsed: JsonValue = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return parsed
 
 
 def _text(body: JsonValue, name: str) -> str | None:
     value = body.get(name) if isinstance(body, dict) else None
-    return value if isinstance(value, str) else None
+    # JSON can escape half of a surrogate pair, which is no text anybody could store.
+    return value if isinstance(value, str) and _is_text(value) else None
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _amount(value: JsonValue) -> int | None:

@@ -26,10 +26,10 @@ def create_sandbox(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await gateway.drain()
+        await gateway.stop()
         sandbox.close()
 
-    app = FastAPI(title="Toss Payments sandbox", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Toss Payments sandbox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.sandbox = sandbox
 
     @app.get("/health/live")

@@ -39,6 +39,7 @@ _ORDER_NAME_LENGTH: Final = 100
 _CARD_MINIMUM: Final = 100
 _ACCOUNT_MINIMUM: Final = 200
 _TRANSFER_MAXIMUM: Final = 10_000_000
+_LARGEST_AMOUNT: Final = 2**53 - 1  # what every JSON reader takes exactly
 _INSTALMENTS: Final = frozenset({0, *range(2, 13)})
 _ACCOUNT_METHODS: Final = frozenset({"TRANSFER", "VIRTUAL_ACCOUNT"})
 
@@ -468,6 +469,8 @@ def _check_window_request(request: WindowRequest) -> None:
         raise TossError("INVALID_ORDER_NAME")
     if request.amount <= 0:
         raise TossError("BELOW_ZERO_AMOUNT")
+    if request.amount > _LARGEST_AMOUNT:
+        raise TossError("EXCEED_MAX_AMOUNT")
     allowed = {WIDGET} if request.flow == WIDGETS_FLOW else METHOD_NAMES.keys()
     if request.method not in allowed:
         raise TossError("NOT_SUPPORTED_METHOD")

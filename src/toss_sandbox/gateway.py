@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import json
 import secrets
 from collections.abc import Callable
@@ -97,8 +96,10 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def drain(self) -> None:
-        """Wait for what callers have given up on."""
+    async def stop(self) -> None:
+        """Give up what is still held up by a delay, as a killed process would."""
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
@@ -236,7 +237,7 @@ def _authenticate(sandbox: Sandbox, authorization: str | None) -> KeyPair:
     scheme, _, encoded = authorization.partition(" ")
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise TossError("INCORRECT_BASIC_AUTH_FORMAT") from None
     if scheme.lower() != "basic" or ":" not in decoded:
         raise TossError("INCORRECT_BASIC_AUTH_FORMAT")

@@ -86,7 +86,10 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One payment; immutable, every change makes a new one. Amounts are won."""
+    """One payment; immutable, every change makes a new one. Amounts are won.
+
+    A change that its status does not allow raises TossError, ALREADY_PROCESSED_PAYMENT.
+    """
 
     payment_key: str
     order_id: str

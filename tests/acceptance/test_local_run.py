@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,12 +13,15 @@ import httpx
 import pytest
 
 from demo_shop.catalogue import PRODUCTS
-from tests.local.processes import eventually, is_alive, kill, naming
+from tests.local.processes import eventually, kill, naming
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
 
 START_SECONDS = 120.0  # A deadline for a machine that does much else, not a promise.
-LEFT_OVER = {name: value for name, value in os.environ.items() if not name.endswith("_URL") and "TOSS" not in name}
+# What somebody has set for their own runs is not what is tested here.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.removesuffix("_FILE").endswith(("_URL", "_KEY"))
+}
 
 
 @dataclass
@@ -48,7 +51,6 @@ def data() -> Iterator[Path]:
     # Not tmp_path: its long name would put the sockets elsewhere, and pytest keeps it.
     with TemporaryDirectory(prefix="payments-run-") as home:
         yield Path(home, "data")
-        kill(*naming(Path(home)))
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def start(data: Path, free_base: int) -> Iterator[Callable[[], LocalRun]]:
     with ExitStack() as stack:
 
         def start_once() -> LocalRun:
-            run = LocalRun(stack.enter_context(popen_run(free_base, data)), free_base, data, data.parent / "log")
+            run = stack.enter_context(running(free_base, data, log=data.parent / "log"))
             eventually(run.is_ready, within=START_SECONDS)
             return run
 
@@ -73,13 +75,22 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def popen_run(base: int, data: Path, **environment: str) -> subprocess.Popen[bytes]:
-    with (data.parent / "log").open("wb") as log:
+@contextmanager
+def running(base: int, data: Path, *, log: Path) -> Iterator[LocalRun]:
+    with popen_run(base, data, log=log) as program:
+        yield LocalRun(program, base, data, log)
+        program.kill()
+    eventually(lambda: naming(data) == [])
+
+
+def popen_run(base: int, data: Path, *, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "payments", "run", "--port-base", str(base), "--data", data],
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            env={**LEFT_OVER, **environment},
+            # Every program inherits the mark, by which the tests find them all.
+            env={**ENVIRONMENT, "STARTED_BY_TEST_IN": str(data)},
             # As a shell does for a command in the foreground: Ctrl-C reaches this group.
             process_group=0,
         )
@@ -155,7 +166,10 @@ class TestLocalRun:
         assert naming(data) == []
 
     def test_port_in_use_is_told_before_anything_starts(self, data: Path, free_base: int) -> None:
-        with socket.create_server(("127.0.0.1", free_base + 100)), popen_run(free_base, data) as program:
+        with (
+            socket.create_server(("127.0.0.1", free_base + 100)),
+            popen_run(free_base, data, log=data.parent / "log") as program,
+        ):
             code = program.wait(START_SECONDS)
 
         log = (data.parent / "log").read_text()
@@ -166,12 +180,10 @@ class TestLocalRun:
 
     def test_second_run_on_the_same_data_is_told(self, start: Callable[[], LocalRun], data: Path) -> None:
         first = start()
-        other_log = data.parent / "log"
 
-        with popen_run(first.base + 10, data) as second:
+        with popen_run(first.base + 10, data, log=data.parent / "second") as second:
             code = second.wait(START_SECONDS)
 
         assert code == 2
-        assert "in use" in other_log.read_text()
-        assert first.program.poll() is None
-        assert is_alive(first.program.pid)
+        assert "in use" in (data.parent / "second").read_text()
+        assert httpx.get(first.url(0, "/health/ready"), trust_env=False).status_code == 200

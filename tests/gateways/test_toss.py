@@ -582,6 +582,26 @@ class TestBulkhead:
         assert answer == Unknown(UnknownBecause.NOT_SENT, message="no free slot")
         assert len(server.requests) == 1
 
+    async def test_no_more_calls_than_agreed_are_under_way(self) -> None:
+        under_way = 0
+        most = 0
+
+        async def serve(_: httpx.Request) -> httpx.Response:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            for _turn in range(5):
+                await asyncio.sleep(0)
+            under_way -= 1
+            return httpx.Response(200, json=a_payment())
+
+        transport = httpx.MockTransport(serve)
+        async with TossClient(base_url=TOSS, secret_key=SECRET_KEY, max_concurrent=3, transport=transport) as client:
+            answers = await asyncio.gather(*(confirm(client) for _ in range(20)))
+
+        assert all(isinstance(answer, Approved) for answer in answers)
+        assert most == 3
+
     async def test_a_full_bulkhead_says_nothing_about_toss(self) -> None:
         touchy = Breaker(failures=1, pause=timedelta(seconds=60))
         async with loopback(never_answering) as server, client_of(server, max_concurrent=1, breaker=touchy) as client:

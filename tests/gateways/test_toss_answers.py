@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from payments.gateways.pg import (
@@ -41,6 +41,8 @@ from tests.gateways.toss_builders import (
 AT = datetime(2026, 1, 2, 5, 46, 59, tzinfo=UTC)
 Reader = Callable[[Reply, Asked], Answer]
 
+# How fast a busy machine is says nothing about the answers.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 either = pytest.mark.parametrize("read", [read_confirm, read_look_up])
 
 
@@ -252,6 +254,7 @@ class TestRetryAfter:
     def test_anything_else_is_no_wish(self, header: str | None) -> None:
         assert parse_retry_after(header, at=AT) is None
 
+    @unhurried
     @given(st.text())
     def test_no_header_breaks_it(self, header: str) -> None:
         wait = parse_retry_after(header, at=AT)
@@ -291,16 +294,19 @@ bodies = (
 
 
 class TestAnyAnswer:
+    @unhurried
     @given(body=bodies, status=st.sampled_from([200, 201, 302, 400, 401, 403, 404, 409, 429, 500, 503]))
     def test_never_raises_and_claims_money_only_for_what_was_asked(self, body: bytes, status: int) -> None:
         for read in (read_confirm, read_look_up):
             for asked in (ASKED, ASKED_BY_ORDER):
                 assert_honest(read(Reply(status, body), asked), status=status, body=body, asked=asked)
 
+    @unhurried
     @given(body=bodies, status=st.integers(min_value=400, max_value=599))
     def test_an_error_to_a_look_up_never_declines(self, body: bytes, status: int) -> None:
         assert isinstance(read_look_up(Reply(status, body), ASKED), Unknown)
 
+    @unhurried
     @given(code=st.text(min_size=1), message=st.text(), status=st.integers(min_value=500, max_value=599))
     def test_a_server_error_never_declines(self, code: str, message: str, status: int) -> None:
         body = json.dumps({"code": code, "message": message}).encode()

@@ -1,5 +1,7 @@
 """A merchant's view of the sandbox, for tests: the Toss API and the control API in a few words."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,3 +79,10 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     """The status and the Toss code of an error answer."""
     assert set(answer.json()) == {"code", "message"}
     return answer.status_code, answer.json()["code"]
+
+
+async def until(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask until the answer is a true one; for what another process or task is about to do."""
+    async with asyncio.timeout(10):
+        while not await ask():  # noqa: ASYNC110 - nobody there could set an event of ours
+            await asyncio.sleep(0.005)

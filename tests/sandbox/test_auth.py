@@ -18,6 +18,7 @@ class TestAuthentication:
             (basic(SECRET_KEY), (403, "INCORRECT_BASIC_AUTH_FORMAT")),
             ({"authorization": f"Bearer {SECRET_KEY}:"}, (403, "INCORRECT_BASIC_AUTH_FORMAT")),
             ({"authorization": "Basic ???"}, (403, "INCORRECT_BASIC_AUTH_FORMAT")),
+            ({"authorization": "Basic \u00e9"}, (403, "INCORRECT_BASIC_AUTH_FORMAT")),
             (basic("test_sk_of_somebody_else:"), (401, "UNAUTHORIZED_KEY")),
             (basic(f"\ufeff{SECRET_KEY}:"), (401, "UNAUTHORIZED_KEY")),
             (basic("live_sk_0000000000000000000000000000:"), (401, "UNAUTHORIZED_KEY")),
@@ -27,7 +28,9 @@ class TestAuthentication:
     async def test_wrong_credentials_are_refused(
         self, toss: Toss, headers: dict[str, str], expected: tuple[int, str]
     ) -> None:
-        answer = await toss.http.get("/v1/payments/some-payment-key", headers=headers)
+        raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+
+        answer = await toss.http.get("/v1/payments/some-payment-key", headers=raw)
 
         assert code_of(answer) == expected
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from tests.sandbox.client import WIDGET_CLIENT_KEY, WIDGET_KEY, Toss, code_of
+from tests.sandbox.client import WIDGET_CLIENT_KEY, WIDGET_KEY, Toss, code_of, until
 from tests.sandbox.conftest import sandbox_in_process
 from toss_sandbox.settings import Settings
 
@@ -86,11 +86,9 @@ class TestReplay:
 class TestRefusals:
     async def test_second_request_while_the_first_runs_conflicts(self, toss: Toss) -> None:
         payment_key = await toss.pay()
-        await toss.arm("delay", delaySeconds=0.2)
+        await toss.arm("delay", delaySeconds=0.5)
         first = asyncio.create_task(toss.confirm(payment_key, key="key-1"))
-        async with asyncio.timeout(5):
-            while not await toss.calls():
-                await asyncio.sleep(0)
+        await until(toss.calls)
 
         second = await toss.confirm(payment_key, key="key-1")
 

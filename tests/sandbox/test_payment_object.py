@@ -9,16 +9,59 @@ from toss_sandbox.payments import vat_of
 from toss_sandbox.settings import Settings
 
 KOREAN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+09:00")
-FIELDS = (
-    "mId lastTransactionKey paymentKey orderId orderName taxExemptionAmount status requestedAt approvedAt useEscrow "
-    "cultureExpense card virtualAccount transfer mobilePhone giftCertificate cashReceipt cashReceipts discount cancels "
-    "secret type easyPay country failure isPartialCancelable receipt checkout currency totalAmount balanceAmount "
-    "suppliedAmount vat taxFreeAmount method version metadata"
-).split()
-CARD_FIELDS = (
-    "issuerCode acquirerCode number installmentPlanMonths isInterestFree interestPayer approveNo useCardPoint cardType "
-    "ownerType acquireStatus amount"
-).split()
+FIELDS = [
+    "mId",
+    "lastTransactionKey",
+    "paymentKey",
+    "orderId",
+    "orderName",
+    "taxExemptionAmount",
+    "status",
+    "requestedAt",
+    "approvedAt",
+    "useEscrow",
+    "cultureExpense",
+    "card",
+    "virtualAccount",
+    "transfer",
+    "mobilePhone",
+    "giftCertificate",
+    "cashReceipt",
+    "cashReceipts",
+    "discount",
+    "cancels",
+    "secret",
+    "type",
+    "easyPay",
+    "country",
+    "failure",
+    "isPartialCancelable",
+    "receipt",
+    "checkout",
+    "currency",
+    "totalAmount",
+    "balanceAmount",
+    "suppliedAmount",
+    "vat",
+    "taxFreeAmount",
+    "method",
+    "version",
+    "metadata",
+]
+CARD_FIELDS = [
+    "issuerCode",
+    "acquirerCode",
+    "number",
+    "installmentPlanMonths",
+    "isInterestFree",
+    "interestPayer",
+    "approveNo",
+    "useCardPoint",
+    "cardType",
+    "ownerType",
+    "acquireStatus",
+    "amount",
+]
 METHOD_OBJECTS = {"card", "virtualAccount", "transfer", "mobilePhone", "giftCertificate", "easyPay"}
 
 

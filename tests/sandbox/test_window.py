@@ -54,6 +54,7 @@ class TestOpenWindow:
             (replace(REQUEST, order_id="order 000001"), "INVALID_ORDER_ID"),
             (replace(REQUEST, order_name="가" * 101), "INVALID_ORDER_NAME"),
             (replace(REQUEST, amount=0), "BELOW_ZERO_AMOUNT"),
+            (replace(REQUEST, amount=2**53), "EXCEED_MAX_AMOUNT"),
             (replace(REQUEST, method="CASH"), "NOT_SUPPORTED_METHOD"),
             (replace(REQUEST, method="WIDGET"), "NOT_SUPPORTED_METHOD"),
             (replace(REQUEST, success_url="/success"), "INCORRECT_SUCCESS_URL_FORMAT"),

@@ -38,7 +38,7 @@ def welcome(ports: Ports, *, data: Path, seconds: float) -> str:
 
   Shop      http://{HOST}:{ports.shop:<5}           choose something and pay      상품을 골라 결제해 보세요
   API       http://{HOST}:{ports.api:<5}/docs      every route, to try           API 문서와 시험 호출
-  Sandbox   http://{HOST}:{ports.sandbox:<5}/sandbox   the payments of the stand-in  결제 모의 서버의 결제 내역
+  Sandbox   http://{HOST}:{ports.sandbox:<5}           the payments of the stand-in  결제 모의 서버의 결제 내역
 
   No hand free? In another terminal:  payments demo-purchase --port-base {ports.base}
   Ctrl-C stops all of it and keeps {data}.    Ctrl-C로 모두 멈춥니다. 데이터는 남습니다.

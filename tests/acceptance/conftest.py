@@ -1,0 +1,52 @@
+"""The whole set as `make run` starts it, and a buyer in front of it."""
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Page
+
+from tests.acceptance.buyer import Buyer
+from tests.acceptance.test_local_run import START_SECONDS, LocalRun, running
+from tests.local.processes import eventually
+
+
+def free_base() -> int:
+    """A port base whose three ports are free."""
+    for base in range(23_000, 24_000, 3):
+        try:
+            for port in (base, base + 100, base + 200):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return base
+    raise RuntimeError("no free ports")
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[LocalRun]:
+    """One running set for all stories of a file."""
+    with (
+        tempfile.TemporaryDirectory(prefix="payments-set-") as home,
+        running(free_base(), Path(home, "data"), log=Path(home, "log")) as run,
+    ):
+        eventually(run.is_ready, within=START_SECONDS)
+        yield run
+
+
+@pytest.fixture
+def sandbox(everything: LocalRun) -> Iterator[httpx.Client]:
+    """The PG's control API, with no faults armed before or after."""
+    with httpx.Client(base_url=everything.url(100, ""), trust_env=False, timeout=30) as client:
+        client.delete("/sandbox/faults").raise_for_status()
+        yield client
+        client.delete("/sandbox/faults").raise_for_status()
+
+
+@pytest.fixture
+def buyer(browser_page: Page, everything: LocalRun, sandbox: httpx.Client) -> Buyer:
+    """A buyer with a fresh browser."""
+    return Buyer(browser_page, everything, sandbox)
