@@ -93,7 +93,9 @@ def _walk_to(payment: Payment, status: PaymentStatus, payment_key: str) -> None:
         case PaymentStatus.WAITING_FOR_DEPOSIT:
             payment.await_deposit(ACCOUNT, at=AT, cause=Cause.API)
         case PaymentStatus.FAILED:
-            payment.fail("REJECT_CARD_PAYMENT", "한도초과 혹은 잔액부족으로 결제에 실패했습니다.", at=AT, cause=Cause.API)
+            payment.fail(
+                "REJECT_CARD_PAYMENT", "한도초과 혹은 잔액부족으로 결제에 실패했습니다.", at=AT, cause=Cause.API
+            )
         case PaymentStatus.CANCELLED:
             payment.cancel("cancelled at the PG", at=AT, cause=Cause.API)
         case _:

@@ -76,6 +76,7 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_timeout=2,
         pool_pre_ping=True,
         pool_use_lifo=True,
+        hide_parameters=True,  # an error message must not carry a key or an e-mail address into the log
         connect_args={
             "connect_timeout": 3,
             "keepalives_idle": 10,

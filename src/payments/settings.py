@@ -137,17 +137,18 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    variable = str(location[0]).upper() if location else ""
-    return f"{variable}: {message}" if variable else message.removeprefix("Value error, ")
+    sentence = message.removeprefix("Value error, ")
+    return f"{str(location[0]).upper()}: {sentence}" if location else sentence
 
 
 def _is_http(url: str) -> bool:
     """An http(s) URL with a host and without a user or password, which would end up in logs."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        has_port = parts.port is None or parts.port > 0
     except ValueError:  # its message repeats the URL
         return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and has_port
 
 
 def _is_origin(text: str) -> bool:

@@ -364,7 +364,7 @@ class TestLearn:
 
 def a_refund(payment: Payment, amount: int = 5_000) -> Refund:
     return Refund.request(
-        payment, amount, reason="too small", refund_key="refund-key", at=AT, check_at=LATER, cause=Cause.API, actor="kim"
+        payment, amount, reason="too small", refund_key="key-1", at=AT, check_at=LATER, cause=Cause.API, actor="kim"
     )
 
 

@@ -54,8 +54,7 @@ class RequestLog:
             if not status:
                 await http_problem(500)(scope, receive, send_with_id)
         if scope["path"] not in QUIET_PATHS:
-            milliseconds = round((time.monotonic() - started) * 1000, 1)
-            log.info("request.answered", method=scope["method"], route=_route(scope), status=status, ms=milliseconds)
+            _log_answer(scope, status, seconds=time.monotonic() - started)
 
 
 class FrontDoor:
@@ -120,6 +119,12 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def _log_answer(scope: Scope, status: int, *, seconds: float) -> None:
+    refused = {"code": scope["problem_code"]} if "problem_code" in scope else {}
+    milliseconds = round(seconds * 1000, 1)
+    log.info("request.answered", method=scope["method"], route=_route(scope), status=status, ms=milliseconds, **refused)
 
 
 def _route(scope: Scope) -> str:

@@ -20,8 +20,6 @@ from payments.errors import (
     Unavailable,
 )
 
-log = structlog.get_logger()
-
 MEDIA_TYPE: Final = "application/problem+json"
 
 # By the branch of the tree in `errors`; the first that fits.
@@ -103,8 +101,8 @@ def install(app: FastAPI) -> None:
     """Answer every error of this application as a problem."""
 
     @app.exception_handler(PaymentError)
-    async def _refused(_: Request, error: PaymentError) -> Response:
-        log.info("request.refused", code=error.code)
+    async def _refused(request: Request, error: PaymentError) -> Response:
+        request.scope["problem_code"] = error.code  # for the request's log line
         return refusal(error)
 
     @app.exception_handler(RequestValidationError)
