@@ -80,7 +80,7 @@ class TestReadSettings:
         settings = read_settings(LOCAL)
 
         with pytest.raises(ValidationError):
-            settings.environment = Environment.PRODUCTION  # type: ignore[misc]  # the promise under test
+            settings.environment = Environment.PRODUCTION
 
 
 class TestDurations:
@@ -160,7 +160,9 @@ class TestKeys:
 
     @pytest.mark.parametrize(("client", "secret"), [("test_gck_0", "test_gsk_0"), ("live_ck_0", "live_sk_0")])
     def test_of_one_pair_are_taken(self, client: str, secret: str) -> None:
-        assert read_settings({**LOCAL, "TOSS_CLIENT_KEY": client, "TOSS_SECRET_KEY": secret})
+        settings = read_settings({**LOCAL, "TOSS_CLIENT_KEY": client, "TOSS_SECRET_KEY": secret})
+
+        assert (settings.toss_client_key, settings.toss_secret_key.get_secret_value()) == (client, secret)
 
     @pytest.mark.parametrize(
         "secret", ["secret", "test_ck_0", "test_sk_", "test_sk_a:b", "test_sk_a b", "\ufefftest_sk_0"]

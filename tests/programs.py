@@ -1,0 +1,64 @@
+"""Our programs as processes of their own, on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+# Nothing that somebody has set for runs of their own, only what Python needs.
+BARE_ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def program(*arguments: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m ...` for as long as the block lasts."""
+    command = [sys.executable, "-m", *arguments]
+    with subprocess.Popen(command, env={**BARE_ENVIRONMENT, **environment}) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(START_SECONDS)
+
+
+@contextmanager
+def server(*arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same for a program that serves HTTP, on a free port; yields its URL once it answers."""
+    port = free_port()
+    with program(*arguments, "--port", str(port), environment=environment) as process:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_live(url)
+        yield url, process
+
+
+@contextmanager
+def sandbox_server(data: Path, *, client_key: str, secret_key: str) -> Iterator[str]:
+    """A sandbox that keeps its books in `data`."""
+    keys = {"TOSS_CLIENT_KEY": client_key, "TOSS_SECRET_KEY": secret_key}
+    with server("toss_sandbox", "serve", "--data", str(data), environment=keys) as (url, _):
+        yield url
+
+
+def _wait_until_live(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{url}/health/live", trust_env=False).raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.05)  # a process is starting; there is nothing to be told by
+        else:
+            return
+    raise TimeoutError(url)
