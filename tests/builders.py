@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from payments.db import Base
 from payments.gateways.pg import PgPayment, PgStatus, PgVirtualAccount
 from payments.models import Payment, VirtualAccount
 from payments.states import Cause, PaymentMethod, PaymentStatus
@@ -75,6 +76,11 @@ def a_held_payment(
         issued = PgVirtualAccount(ACCOUNT.bank, ACCOUNT.account_number, ACCOUNT.holder, ACCOUNT.due_at)
         return replace(held, method="가상계좌", virtual_account=issued)
     return held
+
+
+def columns(entity: Base) -> dict[str, object]:
+    """All that would be stored of an entity."""
+    return {column.key: getattr(entity, column.key) for column in entity.__mapper__.column_attrs}
 
 
 def _begin_confirm(payment: Payment, payment_key: str) -> None:

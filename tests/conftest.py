@@ -17,6 +17,10 @@ TEMPLATE: Final = "migrated"
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proof", action="store_true", help="run random stories many times more")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[LocalPostgres]:
     """One server for the run (one for each worker), in memory where the machine offers it."""

@@ -1,10 +1,13 @@
 """The sandbox as one ASGI application: the Toss API, the browser's pages and the control API."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
 
 from toss_sandbox.api import create_api_router
 from toss_sandbox.browser.pages import create_pages_router
@@ -42,6 +45,7 @@ def create_sandbox(settings: Settings | None = None) -> FastAPI:
     app.include_router(create_control_router(sandbox))
     app.include_router(create_api_router(sandbox, gateway))
     app.add_exception_handler(TossError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
     return app
 
 
@@ -49,3 +53,11 @@ async def _answer_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, TossError):
         raise error
     return JSONResponse({"code": error.code, "message": error.message}, error.status)
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Without the input, which may be nothing that JSON can hold, and in ASCII, as a member's name may be no text.
+    detail = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+    return Response(json.dumps({"detail": detail}), HTTPStatus.UNPROCESSABLE_ENTITY, media_type="application/json")

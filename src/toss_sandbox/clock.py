@@ -1,8 +1,12 @@
 """The clock of the sandbox, which runs like the real one and can be moved forward."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
 
 KST = timezone(timedelta(hours=9), "KST")
+
+FARTHEST: Final = timedelta(days=36_500)
+"""How far the clock can be ahead; dates end with the year 9999."""
 
 
 class MovableClock:
@@ -19,10 +23,12 @@ class MovableClock:
         """Move forward.
 
         Raises:
-            ValueError: `by` is negative; what has expired would be alive again.
+            ValueError: `by` is negative, and what has expired would be alive again; or it leads too far.
         """
         if by < timedelta():
             raise ValueError("the clock moves forward only")
+        if by > FARTHEST - self.offset:
+            raise ValueError(f"the clock can be at most {FARTHEST.days} days ahead")
         self.offset += by
 
 

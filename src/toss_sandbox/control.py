@@ -4,21 +4,30 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
-from toss_sandbox.clock import toss_time
+from toss_sandbox.clock import FARTHEST, toss_time
 from toss_sandbox.engine import PAYMENT_FLOW, WIDGET, WIDGETS_FLOW, BuyerChoice, Sandbox, WindowRequest
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Operation
 from toss_sandbox.store import Call, Movement
 
 _RETURN_ADDRESS: Final = "http://127.0.0.1/{}"
-_CAMEL: Final = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+_CAMEL: Final = ConfigDict(
+    alias_generator=to_camel,
+    populate_by_name=True,
+    extra="forbid",
+    frozen=True,
+    # Only a text with a bound is looked into: JSON can escape half of a surrogate pair, which nobody could store.
+    str_max_length=10_000,
+)
+_LARGEST_ID: Final = 2**63 - 1  # of SQLite
 
 OrderId = Annotated[str | None, Query(alias="orderId")]
 PaymentKey = Annotated[str | None, Query(alias="paymentKey")]
+Limit = Annotated[int, Query(ge=1, le=_LARGEST_ID)]
 
 
 class PaymentBody(BaseModel):
@@ -87,7 +96,7 @@ class FaultBody(BaseModel):
 class ClockBody(BaseModel):
     model_config = _CAMEL
 
-    advance_seconds: Annotated[int, Field(ge=0)]
+    advance_seconds: Annotated[int, Field(ge=0, le=int(FARTHEST.total_seconds()))]
 
 
 class SwitchBody(BaseModel):
@@ -123,7 +132,7 @@ def _add_payments(router: APIRouter, sandbox: Sandbox) -> None:
         return sandbox.show(sandbox.expire(payment_key))
 
     @router.get("/payments")
-    async def list_payments(order_id: OrderId = None, limit: int = 100) -> list[dict[str, JsonValue]]:
+    async def list_payments(order_id: OrderId = None, limit: Limit = 100) -> list[dict[str, JsonValue]]:
         """Payment objects, newest first."""
         return sandbox.list_payments(order_id, limit)
 
@@ -136,9 +145,11 @@ def _add_records(router: APIRouter, sandbox: Sandbox) -> None:
         return {"captures": list(map(_movement, money.captures)), "cancels": list(map(_movement, money.cancels))}
 
     @router.get("/calls")
-    async def calls(order_id: OrderId = None, payment_key: PaymentKey = None) -> dict[str, list[dict[str, JsonValue]]]:
-        """Every request to the Toss API, oldest first."""
-        return {"calls": [_call(call) for call in sandbox.calls(order_id, payment_key)]}
+    async def calls(
+        order_id: OrderId = None, payment_key: PaymentKey = None, limit: Limit | None = None
+    ) -> dict[str, list[dict[str, JsonValue]]]:
+        """Every request to the Toss API, or the newest `limit` of them; oldest first either way."""
+        return {"calls": [_call(call) for call in sandbox.calls(order_id, payment_key, limit=limit)]}
 
     @router.post("/reset", status_code=HTTPStatus.NO_CONTENT)
     async def reset() -> None:
@@ -155,7 +166,10 @@ def _add_clock(router: APIRouter, sandbox: Sandbox) -> None:
     @router.post("/clock")
     async def move_clock(body: ClockBody) -> dict[str, JsonValue]:
         """Move forward; what becomes due expires at once."""
-        sandbox.move_clock(timedelta(seconds=body.advance_seconds))
+        try:
+            sandbox.move_clock(timedelta(seconds=body.advance_seconds))
+        except ValueError as error:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
         return _clock(sandbox)
 
     @router.get("/extra-fields")
@@ -191,7 +205,7 @@ def _add_faults(router: APIRouter, sandbox: Sandbox) -> None:
         sandbox.clear_faults()
 
     @router.delete("/faults/{fault_id}", status_code=HTTPStatus.NO_CONTENT)
-    async def clear_fault(fault_id: int) -> None:
+    async def clear_fault(fault_id: Annotated[int, Path(le=_LARGEST_ID)]) -> None:
         """Disarm one fault; one that is gone already is no mistake."""
         sandbox.clear_fault(fault_id)
 

@@ -358,7 +358,7 @@ class Sandbox:
         """Move the clock forward and expire what became due.
 
         Raises:
-            ValueError: `by` is negative.
+            ValueError: `by` is negative or leads too far.
         """
         self._clock.advance(by)
         self.store.set_switch(_OFFSET, self._clock.offset.total_seconds())
@@ -372,9 +372,11 @@ class Sandbox:
             cancels=[movement for movement in movements if movement.kind == "cancel"],
         )
 
-    def calls(self, order_id: str | None = None, payment_key: str | None = None) -> list[Call]:
-        """The requests to the Toss API, oldest first."""
-        return self.store.calls(order_id=order_id, payment_key=payment_key)
+    def calls(
+        self, order_id: str | None = None, payment_key: str | None = None, *, limit: int | None = None
+    ) -> list[Call]:
+        """The requests to the Toss API, oldest first; a limit keeps the newest of them."""
+        return self.store.calls(order_id=order_id, payment_key=payment_key, limit=limit)
 
     def arm_fault(self, order: FaultOrder) -> Fault:
         return self.store.add_fault(order)
@@ -534,5 +536,8 @@ def _with_query(address: str, query: dict[str, str]) -> str:
 
 
 def _is_address(address: str) -> bool:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
     return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -67,6 +67,7 @@ KINDS_AT: Final[dict[Stage, frozenset[FaultKind]]] = {
 
 DEFAULT_RETRY_AFTER_SECONDS: Final = 1
 DEFAULT_DELAY_SECONDS: Final = 1.0
+_LONGEST_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,10 @@ class FaultOrder:
         probability: The chance that it strikes a call it waits for, 0 to 1.
         order_id: Only calls about this order.
         payment_key: Only calls about this payment.
-        delay_seconds: Real seconds that `delay` and `delay_reply` wait.
+        delay_seconds: Real seconds that `delay` and `delay_reply` wait, a day at most.
         status: The HTTP status of an error fault instead of its usual one.
         code: The Toss code of an error fault instead of its usual one.
-        retry_after_seconds: What `too_many_requests` says in `Retry-After`.
+        retry_after_seconds: What `too_many_requests` says in `Retry-After`, a day at most.
     """
 
     operation: Operation
@@ -107,11 +108,13 @@ class FaultOrder:
             raise ValueError("times has to be at least 1, or null")
         if not 0 < self.probability <= 1:
             raise ValueError("probability has to be above 0 and at most 1")
-        if self.delay_seconds is not None and self.delay_seconds < 0:
-            raise ValueError("delaySeconds has to be at least 0")
+        if self.delay_seconds is not None and not 0 <= self.delay_seconds <= _LONGEST_SECONDS:
+            raise ValueError(f"delaySeconds has to be 0 to {_LONGEST_SECONDS}")
+        if self.retry_after_seconds is not None and not 0 <= self.retry_after_seconds <= _LONGEST_SECONDS:
+            raise ValueError(f"retryAfterSeconds has to be 0 to {_LONGEST_SECONDS}")
         if self.status is not None and not 400 <= self.status <= 599:  # noqa: PLR2004 - HTTP's errors
             raise ValueError("status has to be that of an error, 400 to 599")
-        if self.kind is FaultKind.ERROR_BEFORE_EFFECT and self.code is None:
+        if self.kind is FaultKind.ERROR_BEFORE_EFFECT and not self.code:
             raise ValueError("error_before_effect needs a code")
 
 

@@ -67,6 +67,7 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS faults (id INTEGER PRIMARY KEY AUTOINCREMENT, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value REAL NOT NULL);
 """
+_NO_LIMIT: Final = -1  # as SQLite writes it
 _EMPTIED: Final = ("payments", "calls", "answers", "faults", "switches")
 _FAULT_JSON: Final = TypeAdapter(FaultOrder)
 
@@ -221,17 +222,19 @@ class Store:
     def end_call(self, call_id: int, *, status: int | None, code: str | None, fault: str | None) -> None:
         self._write("UPDATE calls SET status = ?, code = ?, fault = ? WHERE id = ?", status, code, fault, call_id)
 
-    def calls(self, *, order_id: str | None, payment_key: str | None) -> list[Call]:
-        """In the order in which they came."""
+    def calls(self, *, order_id: str | None, payment_key: str | None, limit: int | None) -> list[Call]:
+        """In the order in which they came; a limit keeps the newest."""
         rows = self._read(
             "SELECT id, method, path, order_id, payment_key, idempotency_key, test_code, status, code, fault, at"
-            " FROM calls WHERE (? IS NULL OR order_id = ?) AND (? IS NULL OR payment_key = ?) ORDER BY id",
+            " FROM calls WHERE (? IS NULL OR order_id = ?) AND (? IS NULL OR payment_key = ?)"
+            " ORDER BY id DESC LIMIT ?",
             order_id,
             order_id,
             payment_key,
             payment_key,
+            _NO_LIMIT if limit is None else limit,
         )
-        return [Call(*row) for row in rows]
+        return [Call(*row) for row in reversed(rows)]
 
     def remember(self, identity: Identity, answer: Remembered, *, at: datetime) -> None:
         self._write(

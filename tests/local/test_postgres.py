@@ -15,7 +15,13 @@ import psycopg
 import pytest
 
 from payments.local import guard
-from payments.local.postgres import DataDirectoryInUse, LocalPostgres, PostgresDidNotStart, PostgresNotFound
+from payments.local.postgres import (
+    DataDirectoryInUse,
+    LocalPostgres,
+    PostgresDidNotStart,
+    PostgresNotFound,
+    find_bindir,
+)
 from tests.local import owner
 from tests.local.processes import eventually, is_alive, kill, naming
 
@@ -148,6 +154,11 @@ class TestServing:
         with LocalPostgres(data) as server:
             assert rows(server) == [12000]
 
+    def test_is_out_of_reach_of_ctrl_c(self, data: Path) -> None:
+        with LocalPostgres(data) as server:
+            assert server._guard is not None
+            assert os.getpgid(server._guard.pid) != os.getpgid(0) != os.getpgid(server_of(data))
+
     def test_says_when_the_server_is_gone(self, data: Path) -> None:
         with LocalPostgres(data) as server:
             assert server.is_running()
@@ -225,7 +236,7 @@ class TestKilled:
             kill(server._guard.pid)
 
             assert rows(server) == [12000]
-        assert not is_alive(pid)
+        eventually(lambda: not is_alive(pid))
 
     def test_owner_with_guard(self, data: Path, programs: ExitStack) -> None:
         killed = start_owner(programs, data)
@@ -235,7 +246,7 @@ class TestKilled:
 
         assert is_alive(killed.server)
         with LocalPostgres(data) as server:
-            assert not is_alive(killed.server)
+            eventually(lambda: not is_alive(killed.server))
             assert rows(server) == [12000]
 
     def test_server(self, data: Path, programs: ExitStack) -> None:
@@ -294,6 +305,16 @@ class TestKilled:
             assert server.database_exists("template1")
         assert not list(no_data.glob(".new-*"))
 
+    def test_owner_in_the_middle_of_initdb(self, no_data: Path, programs: ExitStack) -> None:
+        program = popen_owner(programs, no_data)
+        eventually(lambda: list(no_data.glob(".new-*/PG_VERSION")))
+
+        kill(program.pid)
+
+        with LocalPostgres(no_data) as server:
+            assert server.database_exists("template1")
+        assert "initdb: error" not in guard.log_of(no_data).read_text()
+
     def test_all_but_initdb(self, no_data: Path, programs: ExitStack) -> None:
         program = popen_owner(programs, no_data)
         [half_made] = eventually(lambda: list(no_data.glob(".new-*/PG_VERSION")))
@@ -303,6 +324,7 @@ class TestKilled:
         with LocalPostgres(no_data) as server:
             assert server.database_exists("template1")
         assert not list(no_data.glob(".new-*"))
+        assert "initdb: error" not in guard.log_of(no_data).read_text()
 
 
 class TestRefusing:
@@ -344,6 +366,17 @@ class TestUsers:
             assert stat.S_IMODE(no_data.stat().st_mode) == 0o700
             assert stat.S_IMODE(no_data.parent.stat().st_mode) == 0o700
             assert no_data.parent.stat().st_uid == 0
+
+    @needs_root
+    def test_root_keeps_its_programs_below_a_closed_directory(
+        self, no_data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed = no_data.parent
+        closed.joinpath("bin").symlink_to(find_bindir())
+        monkeypatch.setenv("PG_BINDIR", str(closed / "bin"))
+
+        with LocalPostgres(no_data) as server:
+            assert server.database_exists("postgres")
 
     @needs_root
     def test_ordinary_user(self, data: Path, programs: ExitStack) -> None:

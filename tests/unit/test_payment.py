@@ -16,7 +16,7 @@ from payments.errors import (
 )
 from payments.models import CHECK_DELAYS, SESSION_LIFETIME, Payment, PaymentEvent, Refund, VirtualAccount
 from payments.states import TRANSITIONS, Cause, PaymentMethod, PaymentStatus, RefundStatus
-from tests.builders import ACCOUNT, AT, LATER, ORDER_ID, PAYMENT_KEY, WEBHOOK_SECRET, a_payment, earlier_key
+from tests.builders import ACCOUNT, AT, LATER, ORDER_ID, PAYMENT_KEY, WEBHOOK_SECRET, a_payment, columns, earlier_key
 
 S = PaymentStatus
 Move = Callable[[Payment, PaymentStatus], None]
@@ -51,11 +51,6 @@ def history(payment: Payment) -> Sequence[PaymentEvent]:
     """The rows that the payment would write."""
     added: Sequence[PaymentEvent] = inspect(payment).attrs.events.history.added
     return added
-
-
-def columns(entity: Payment | Refund) -> dict[str, object]:
-    """All that would be stored of it."""
-    return {column.key: getattr(entity, column.key) for column in entity.__mapper__.column_attrs}
 
 
 def seconds_after(at: datetime, payment: Payment) -> float:

@@ -28,6 +28,7 @@ def create_app(settings: Settings, *, clock: Clock = now) -> FastAPI:
         version=__version__,
         summary="Takes money through Toss Payments for a shop, once.",
         lifespan=_lifespan(settings, clock),
+        redirect_slashes=False,  # a redirect would name the host that the caller claims, and repeat the address
         openapi_url="/openapi.json" if settings.environment is Environment.LOCAL else None,
     )
     problems.install(app)

@@ -78,7 +78,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes | Response:
     if not _is_json(headers):
         return http_problem(415)
     declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
+    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
         return http_problem(413)
     body = b""
     more = True

@@ -63,7 +63,6 @@ async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway, c
                 await record(session, payment, answer, payment_key=one.payment_key, cause=Cause.RECOVERY, at=clock())
         except ConcurrentUpdate:
             continue
-        log.info("payment.recovered", order_id=one.order_id, status=payment.status.value)
         return payment.status is not PaymentStatus.PENDING
     raise ConcurrentUpdate
 

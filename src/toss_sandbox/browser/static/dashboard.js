@@ -118,13 +118,13 @@ function offsetText(seconds) {
 // ── Refreshing ──────────────────────────────────────────────────────────────────────────────────
 
 async function refresh() {
-  const paths = ["/clock", "/faults", "/payments", "/calls"];
+  const paths = ["/clock", "/faults", "/payments", `/calls?limit=${CALLS_SHOWN}`];
   const [clock, { faults }, payments, { calls }] = await Promise.all(paths.map((path) => api(path)));
   find("now").textContent = clockTime(clock.now);
   find("offset").textContent = offsetText(clock.offsetSeconds);
   fill("faults", faults, faultRow, "걸려 있는 장애가 없습니다. (none armed)");
   fill("payments", payments, paymentRow, "아직 결제가 없습니다. (none yet)");
-  fill("calls", calls.slice(-CALLS_SHOWN).reverse(), callRow, "아직 호출이 없습니다. (none yet)");
+  fill("calls", calls.reverse(), callRow, "아직 호출이 없습니다. (none yet)");
   find("state").textContent = `${new Date().toLocaleTimeString("ko-KR")} 갱신`;
 }
 

@@ -1,0 +1,290 @@
+"""The schema: the same from the models and from the migrations, and as strict as the entities."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Final
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
+from psycopg import errors
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from payments import records  # noqa: F401 - its tables belong to the metadata
+from payments.db import Base
+from payments.models import Payment, Refund
+from payments.schema import alembic_config, expected_revision, migrate
+from payments.states import Cause, PaymentStatus, allowed_edges
+from tests.builders import AT, PAYMENT_KEY, a_payment
+
+# What PostgreSQL itself says about everything of ours in a database, one kind of thing a query.
+CATALOGUE: Final = {
+    "columns": """
+        SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated,
+               pg_get_expr(adbin, adrelid)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+    """,
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, contype::text, condeferrable, convalidated,
+               pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    """,
+    "indexes": "SELECT indrelid::regclass::text, pg_get_indexdef(indexrelid), indisvalid FROM pg_index "
+    "JOIN pg_class ON pg_class.oid = indrelid WHERE relnamespace = 'public'::regnamespace",
+    "triggers": "SELECT tgrelid::regclass::text, tgenabled::text, pg_get_triggerdef(oid) "
+    "FROM pg_trigger WHERE NOT tgisinternal",
+    "functions": "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "others": "SELECT relname, relkind::text FROM pg_class "
+    "WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('r', 'i')",
+}
+ALEMBICS_OWN: Final = "alembic_version"
+
+# For each CHECK of `payments`: a status, and the change to such a payment that breaks it.
+BREAKS: Final = {
+    "amount_positive": (PaymentStatus.CREATED, "amount = 0"),
+    "attempt_positive": (PaymentStatus.CREATED, "attempt = 0"),
+    "currency_won": (PaymentStatus.CREATED, "currency = 'USD'"),
+    "completed_has_proof": (PaymentStatus.COMPLETED, "completed_at = NULL"),
+    "failed_has_evidence": (PaymentStatus.FAILED, "fail_code = NULL"),
+    "method_listed": (PaymentStatus.CREATED, "method = 'CASH'"),
+    "order_id_alphabet": (PaymentStatus.CREATED, "order_id = E'order-000001\\n'"),
+    "payment_key_alphabet": (PaymentStatus.PENDING, "payment_key = '../settlements'"),
+    "pending_can_be_resolved": (PaymentStatus.PENDING, "next_check_at = NULL"),
+    "refunded_fits_status": (PaymentStatus.COMPLETED, "refunded_amount = 1"),
+    "refunded_within_amount": (PaymentStatus.REFUNDED, "refunded_amount = amount + 1"),
+    "status_listed": (PaymentStatus.CREATED, "status = 'PAID'"),
+}
+
+
+def engine_of(url: str) -> Engine:
+    return create_engine(url, poolclass=NullPool)
+
+
+def catalogue(url: str) -> dict[str, set[tuple[object, ...]]]:
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        return {kind: _rows(connection, query) for kind, query in CATALOGUE.items()}
+
+
+def _rows(connection: Connection, query: str) -> set[tuple[object, ...]]:
+    rows = {tuple(row) for row in connection.execute(text(query))}
+    return {row for row in rows if ALEMBICS_OWN not in str(row)}
+
+
+def revisions() -> list[Script]:
+    """Every migration, the first one first."""
+    return list(ScriptDirectory.from_config(alembic_config()).walk_revisions())[::-1]
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """Whoever has the database's password, without the entities between."""
+    with psycopg.connect(database.replace("+psycopg", "", 1), autocommit=True) as connection:
+        yield connection
+
+
+def stored(database: str, *entities: Base) -> None:
+    with Session(engine_of(database)) as session:
+        session.add_all(entities)
+        session.commit()
+
+
+class TestMigrations:
+    def test_build_what_the_models_describe(self, database: str, empty_database: str) -> None:
+        Base.metadata.create_all(engine_of(empty_database))
+
+        migrated, described = catalogue(database), catalogue(empty_database)
+
+        for kind in CATALOGUE:
+            assert migrated[kind] == described[kind], kind
+        assert all(described[kind] for kind in ("columns", "constraints", "indexes", "triggers", "functions"))
+
+    def test_leave_nothing_for_alembic_to_find(self, database: str) -> None:
+        with engine_of(database).connect() as connection:
+            context = MigrationContext.configure(
+                connection, opts={"compare_type": True, "compare_server_default": True}
+            )
+
+            assert compare_metadata(context, Base.metadata) == []
+
+    @pytest.mark.parametrize("revision", revisions(), ids=lambda script: script.revision)
+    def test_go_up_down_and_up_again(self, empty_database: str, revision: Script) -> None:
+        config = alembic_config(empty_database)
+        before = revision.down_revision or "base"
+        if revision.down_revision:
+            command.upgrade(config, str(before))
+        below = catalogue(empty_database)
+
+        command.upgrade(config, revision.revision)
+        above = catalogue(empty_database)
+        command.downgrade(config, str(before))
+        assert catalogue(empty_database) == below
+        command.upgrade(config, revision.revision)
+
+        assert catalogue(empty_database) == above != below
+
+    def test_are_one_line_without_branches(self) -> None:
+        below = [script.down_revision for script in revisions()]
+
+        assert below == [None, *(script.revision for script in revisions()[:-1])]
+        assert revisions()[-1].revision == expected_revision()
+
+    def test_run_again_change_nothing(self, database: str) -> None:
+        before = catalogue(database)
+
+        migrate(database)
+
+        assert catalogue(database) == before
+
+
+class TestHistory:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE payment_events SET message = 'never happened'",
+            "UPDATE payment_events SET at = at",
+            "DELETE FROM payment_events",
+            "TRUNCATE payment_events",
+            "TRUNCATE payments CASCADE",
+            "INSERT INTO payment_events TABLE payment_events ON CONFLICT (payment_id, sequence) DO UPDATE SET attempt = 2",
+        ],
+    )
+    def test_is_append_only(self, database: str, connection: psycopg.Connection, statement: str) -> None:
+        stored(database, a_payment(PaymentStatus.COMPLETED))
+
+        with pytest.raises(errors.IntegrityConstraintViolation, match="append-only"):
+            connection.execute(statement.encode())
+
+        kept = connection.execute("SELECT to_status, message FROM payment_events ORDER BY sequence").fetchall()
+        assert kept == [(status, None) for status in ("CREATED", "PENDING", "APPROVED", "COMPLETED")]
+
+    def test_keeps_its_payment(self, database: str, connection: psycopg.Connection) -> None:
+        stored(database, a_payment(PaymentStatus.CREATED))
+
+        with pytest.raises(errors.ForeignKeyViolation):
+            connection.execute("DELETE FROM payments")
+
+    def test_takes_exactly_the_moves_that_there_are(self, database: str, connection: psycopg.Connection) -> None:
+        stored(database, a_payment(PaymentStatus.CREATED))
+        _copy_payment_without_history(connection)
+        tried = list(product([None, *PaymentStatus], PaymentStatus))
+
+        taken = {(start, end) for start, end in tried if _is_taken(connection, start, end)}
+
+        assert taken == set(allowed_edges())
+
+    def test_has_one_row_for_each_place(self, database: str, connection: psycopg.Connection) -> None:
+        stored(database, a_payment(PaymentStatus.PENDING))
+
+        with pytest.raises(errors.UniqueViolation):
+            connection.execute("INSERT INTO payment_events SELECT * FROM payment_events WHERE sequence = 2")
+
+
+def _copy_payment_without_history(connection: psycopg.Connection) -> None:
+    connection.execute("CREATE TEMPORARY TABLE copied AS SELECT * FROM payments")
+    connection.execute("UPDATE copied SET id = gen_random_uuid(), order_id = 'order-without-history'")
+    connection.execute("INSERT INTO payments SELECT * FROM copied")
+
+
+def _is_taken(connection: psycopg.Connection, start: PaymentStatus | None, end: PaymentStatus) -> bool:
+    """Whether the database takes a row of this move; it is rolled back again."""
+    row = (
+        "INSERT INTO payment_events (payment_id, sequence, from_status, to_status, cause, attempt, at) "
+        "SELECT id, %s, %s, %s, 'api', 1, now() FROM copied"
+    )
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(row, [2 if start else 1, start, end])
+    except errors.CheckViolation:
+        return False
+    return True
+
+
+class TestPayments:
+    def test_have_a_story_for_each_check(self, connection: psycopg.Connection) -> None:
+        assert set(_checks(connection)) == {f"ck_payments_{name}" for name in BREAKS}
+
+    @pytest.mark.parametrize(("check", "start", "change"), [(name, *story) for name, story in BREAKS.items()])
+    def test_refuse_a_row_that_breaks_it_with_no_other_check_to_help(
+        self, database: str, connection: psycopg.Connection, check: str, start: PaymentStatus, change: str
+    ) -> None:
+        stored(database, a_payment(start))
+        for other in set(_checks(connection)) - {f"ck_payments_{check}"}:
+            connection.execute(f"ALTER TABLE payments DROP CONSTRAINT {other}".encode())
+
+        with pytest.raises(errors.CheckViolation, match=f"ck_payments_{check}"):
+            connection.execute(f"UPDATE payments SET {change}".encode())  # noqa: S608 - a table above
+
+    @pytest.mark.parametrize("status", PaymentStatus)
+    def test_take_every_status_that_legal_moves_lead_to(
+        self, database: str, connection: psycopg.Connection, status: PaymentStatus
+    ) -> None:
+        stored(database, a_payment(status))
+
+        assert connection.execute("SELECT status, version FROM payments").fetchall() == [(status, 1)]
+
+    @pytest.mark.parametrize(
+        ("order_id", "payment_key", "constraint"),
+        [
+            ("order-000001", "another-key", "uq_payments_order_id"),
+            ("order-000002", PAYMENT_KEY, "uq_payments_payment_key"),
+        ],
+    )
+    def test_share_no_order_and_no_payment_key(
+        self, database: str, order_id: str, payment_key: str, constraint: str
+    ) -> None:
+        stored(database, a_payment(order_id="order-000001", payment_key=PAYMENT_KEY))
+
+        with pytest.raises(DBAPIError, match=constraint):
+            stored(database, a_payment(order_id=order_id, payment_key=payment_key))
+
+
+def _checks(connection: psycopg.Connection) -> list[str]:
+    found = connection.execute(
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'payments'::regclass AND contype = 'c'"
+    )
+    return [name for (name,) in found]
+
+
+class TestRefunds:
+    def test_of_one_payment_run_one_at_a_time(self, database: str) -> None:
+        payment = a_payment(PaymentStatus.COMPLETED)
+        first, second = _refund(payment, "refund-1"), _refund(payment, "refund-2")
+        stored(database, payment, first)
+
+        with pytest.raises(DBAPIError, match="uq_refunds_payment_id_requested"):
+            stored(database, second)
+
+    def test_of_one_payment_follow_each_other(self, database: str, connection: psycopg.Connection) -> None:
+        payment = a_payment(PaymentStatus.COMPLETED)
+        first, second = _refund(payment, "refund-1"), _refund(payment, "refund-2")
+        first.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", at=AT)
+
+        stored(database, payment, first, second)
+
+        assert connection.execute("SELECT count(*) FROM refunds").fetchone() == (2,)
+
+    @pytest.mark.parametrize(
+        "change",
+        ["amount = 0", "amount = believed_balance + 1", "status = 'FAILED'", "status = 'DONE'", "cause = 'nobody'"],
+    )
+    def test_refuse_a_row_that_makes_no_sense(self, database: str, connection: psycopg.Connection, change: str) -> None:
+        payment = a_payment(PaymentStatus.COMPLETED)
+        stored(database, payment, _refund(payment, "refund-1"))
+
+        with pytest.raises(errors.CheckViolation):
+            connection.execute(f"UPDATE refunds SET {change}".encode())  # noqa: S608 - the list above
+
+
+def _refund(payment: Payment, refund_key: str) -> Refund:
+    return Refund.request(
+        payment, 1_000, reason="too small", refund_key=refund_key, at=AT, check_at=AT, cause=Cause.API
+    )
