@@ -310,7 +310,7 @@ def upgrade() -> None:
         sa.Column("message", sa.String(length=510), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "(from_status IS NULL AND to_status = 'CREATED') OR (from_status, to_status) IN (('CREATED', 'PENDING'), ('CREATED', 'CANCELLED'), ('CREATED', 'FAILED'), ('PENDING', 'APPROVED'), ('PENDING', 'WAITING_FOR_DEPOSIT'), ('PENDING', 'FAILED'), ('PENDING', 'CANCELLED'), ('WAITING_FOR_DEPOSIT', 'APPROVED'), ('WAITING_FOR_DEPOSIT', 'CANCELLED'), ('WAITING_FOR_DEPOSIT', 'FAILED'), ('APPROVED', 'COMPLETED'), ('COMPLETED', 'WAITING_FOR_DEPOSIT'), ('COMPLETED', 'PARTIALLY_REFUNDED'), ('COMPLETED', 'REFUNDED'), ('PARTIALLY_REFUNDED', 'PARTIALLY_REFUNDED'), ('PARTIALLY_REFUNDED', 'REFUNDED'), ('FAILED', 'CREATED'), ('FAILED', 'APPROVED'))",
+            "CASE WHEN from_status IS NULL THEN to_status = 'CREATED' ELSE (from_status, to_status) IN (('CREATED', 'PENDING'), ('CREATED', 'CANCELLED'), ('CREATED', 'FAILED'), ('PENDING', 'APPROVED'), ('PENDING', 'WAITING_FOR_DEPOSIT'), ('PENDING', 'FAILED'), ('PENDING', 'CANCELLED'), ('WAITING_FOR_DEPOSIT', 'APPROVED'), ('WAITING_FOR_DEPOSIT', 'CANCELLED'), ('WAITING_FOR_DEPOSIT', 'FAILED'), ('APPROVED', 'COMPLETED'), ('COMPLETED', 'WAITING_FOR_DEPOSIT'), ('COMPLETED', 'PARTIALLY_REFUNDED'), ('COMPLETED', 'REFUNDED'), ('PARTIALLY_REFUNDED', 'PARTIALLY_REFUNDED'), ('PARTIALLY_REFUNDED', 'REFUNDED'), ('FAILED', 'CREATED'), ('FAILED', 'APPROVED')) END",
             name=op.f("ck_payment_events_edge_allowed"),
         ),
         sa.CheckConstraint("(sequence = 1) = (from_status IS NULL)", name=op.f("ck_payment_events_first_is_prepare")),

@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from payments import __version__
@@ -88,7 +89,9 @@ def _base_option(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     _base_option(parser)
-    parser.add_argument("--data", default=".data", metavar="DIR", help="where the data is kept (default: .data)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".data"), metavar="DIR", help="where the data is kept (default: .data)"
+    )
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:

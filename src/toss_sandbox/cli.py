@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = settings_from_environment(os.environ, data=options.data, public_url=public_url)
         serve(settings, host=options.host, port=options.port)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         print(f"toss-sandbox: {error}", file=sys.stderr)
         return 2
     return 0
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    command.add_argument("--port", default=8100, type=int, help="port to listen on (default: %(default)s)")
+    command.add_argument("--port", default=8100, type=_port, help="port to listen on (default: %(default)s)")
     command.add_argument(
         "--data",
         default=Path(".data/toss-sandbox.sqlite3"),
@@ -61,3 +62,10 @@ def _parser() -> argparse.ArgumentParser:
         help="origin under which browsers reach the sandbox (default: http://HOST:PORT)",
     )
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:  # noqa: PLR2004 - TCP's ports
+        raise argparse.ArgumentTypeError("a port is 0 to 65535")
+    return port

@@ -205,7 +205,7 @@ def _add_faults(router: APIRouter, sandbox: Sandbox) -> None:
         sandbox.clear_faults()
 
     @router.delete("/faults/{fault_id}", status_code=HTTPStatus.NO_CONTENT)
-    async def clear_fault(fault_id: Annotated[int, Path(le=_LARGEST_ID)]) -> None:
+    async def clear_fault(fault_id: Annotated[int, Path(ge=1, le=_LARGEST_ID)]) -> None:
         """Disarm one fault; one that is gone already is no mistake."""
         sandbox.clear_fault(fault_id)
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.async_api import Page, expect
 
-from tests.acceptance.test_local_run import LocalRun
+from tests.acceptance.local_run import LocalRun
 
 APPROVE = "approve"
 

@@ -1,6 +1,5 @@
 """The whole set as `make run` starts it, and a buyer in front of it."""
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +9,8 @@ import pytest
 from playwright.async_api import Page
 
 from tests.acceptance.buyer import Buyer
-from tests.acceptance.test_local_run import START_SECONDS, LocalRun, running
+from tests.acceptance.local_run import START_SECONDS, LocalRun, free_base, running
 from tests.local.processes import eventually
-
-
-def free_base() -> int:
-    """A port base whose three ports are free."""
-    for base in range(23_000, 24_000, 3):
-        try:
-            for port in (base, base + 100, base + 200):
-                socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return base
-    raise RuntimeError("no free ports")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,6 @@
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,37 +8,13 @@ import httpx
 import pytest
 
 from demo_shop.catalogue import PRODUCTS
+from tests.acceptance.local_run import START_SECONDS, LocalRun, free_base, running, started
 from tests.local.processes import eventually, kill, naming
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
-
-START_SECONDS = 120.0  # A deadline for a machine that does much else, not a promise.
-# What somebody has set for their own runs is not what is tested here.
-ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if not name.removesuffix("_FILE").endswith(("_URL", "_KEY"))
-}
-
-
-@dataclass
-class LocalRun:
-    """A `payments run`, as somebody at a terminal has it."""
-
-    program: subprocess.Popen[bytes]
-    base: int
-    data: Path
-    log: Path
-
-    def url(self, offset: int, path: str) -> str:
-        return f"http://127.0.0.1:{self.base + offset}{path}"
-
-    def is_ready(self) -> bool:
-        if self.program.poll() is not None:
-            pytest.fail(f"It ended with {self.program.returncode}:\n{self.log.read_text()}")
-        return "Ready in" in self.log.read_text()
-
-    def press_ctrl_c(self) -> int:
-        os.killpg(self.program.pid, signal.SIGINT)
-        return self.program.wait(START_SECONDS)
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc"),
+    pytest.mark.timeout(600),  # Two starts in a test, each with its own deadline.
+]
 
 
 @pytest.fixture
@@ -54,46 +25,20 @@ def data() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(data: Path, free_base: int) -> Iterator[Callable[[], LocalRun]]:
+def base() -> int:
+    return free_base()
+
+
+@pytest.fixture
+def start(data: Path, base: int) -> Iterator[Callable[[], LocalRun]]:
     with ExitStack() as stack:
 
         def start_once() -> LocalRun:
-            run = stack.enter_context(running(free_base, data, log=data.parent / "log"))
+            run = stack.enter_context(running(base, data, log=data.parent / "log"))
             eventually(run.is_ready, within=START_SECONDS)
             return run
 
         yield start_once
-
-
-@pytest.fixture
-def free_base() -> int:
-    return next(base for base in range(21_000, 21_100) if all(map(is_free, (base, base + 100, base + 200))))
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-@contextmanager
-def running(base: int, data: Path, *, log: Path) -> Iterator[LocalRun]:
-    with popen_run(base, data, log=log) as program:
-        yield LocalRun(program, base, data, log)
-        program.kill()
-    eventually(lambda: naming(data) == [])
-
-
-def popen_run(base: int, data: Path, *, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "payments", "run", "--port-base", str(base), "--data", data],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Every program inherits the mark, by which the tests find them all.
-            env={**ENVIRONMENT, "STARTED_BY_TEST_IN": str(data)},
-            # As a shell does for a command in the foreground: Ctrl-C reaches this group.
-            process_group=0,
-        )
 
 
 def begin_a_payment(run: LocalRun) -> str:
@@ -165,23 +110,23 @@ class TestLocalRun:
         assert "PostgreSQL ended" in run.log.read_text()
         assert naming(data) == []
 
-    def test_port_in_use_is_told_before_anything_starts(self, data: Path, free_base: int) -> None:
+    def test_port_in_use_is_told_before_anything_starts(self, data: Path, base: int) -> None:
         with (
-            socket.create_server(("127.0.0.1", free_base + 100)),
-            popen_run(free_base, data, log=data.parent / "log") as program,
+            socket.create_server(("127.0.0.1", base + 100)),
+            started(base, data, log=data.parent / "log") as program,
         ):
             code = program.wait(START_SECONDS)
 
         log = (data.parent / "log").read_text()
         assert code == 2
-        assert f"Port {free_base + 100}" in log
+        assert f"Port {base + 100}" in log
         assert "PORT_BASE=" in log
         assert not data.exists()
 
     def test_second_run_on_the_same_data_is_told(self, start: Callable[[], LocalRun], data: Path) -> None:
         first = start()
 
-        with popen_run(first.base + 10, data, log=data.parent / "second") as second:
+        with started(first.base + 10, data, log=data.parent / "second") as second:
             code = second.wait(START_SECONDS)
 
         assert code == 2

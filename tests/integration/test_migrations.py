@@ -45,6 +45,9 @@ CATALOGUE: Final = {
     "others": "SELECT relname, relkind::text FROM pg_class "
     "WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('r', 'i')",
 }
+OVERWRITING: Final = (
+    "INSERT INTO payment_events TABLE payment_events ON CONFLICT (payment_id, sequence) DO UPDATE SET attempt = 2"
+)
 ALEMBICS_OWN: Final = "alembic_version"
 
 # For each CHECK of `payments`: a status, and the change to such a payment that breaks it.
@@ -107,6 +110,29 @@ class TestMigrations:
             assert migrated[kind] == described[kind], kind
         assert all(described[kind] for kind in ("columns", "constraints", "indexes", "triggers", "functions"))
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "ALTER TABLE payments ALTER amount DROP NOT NULL",
+            "ALTER TABLE payments ALTER amount SET DEFAULT 0",
+            "ALTER TABLE payments ALTER order_name TYPE text",
+            "ALTER TABLE payments DROP CONSTRAINT ck_payments_amount_positive",
+            "ALTER TABLE payment_events DISABLE TRIGGER payment_events_append_only",
+            "DROP TRIGGER payment_events_never_emptied ON payment_events",
+            "DROP INDEX ix_payments_next_check_at",
+            "ALTER FUNCTION payment_events_append_only STABLE",
+            "CREATE SEQUENCE numbers",
+        ],
+    )
+    def test_are_compared_closely_enough_to_see(
+        self, database: str, connection: psycopg.Connection, change: str
+    ) -> None:
+        before = catalogue(database)
+
+        connection.execute(change.encode())
+
+        assert catalogue(database) != before
+
     def test_leave_nothing_for_alembic_to_find(self, database: str) -> None:
         with engine_of(database).connect() as connection:
             context = MigrationContext.configure(
@@ -154,7 +180,7 @@ class TestHistory:
             "DELETE FROM payment_events",
             "TRUNCATE payment_events",
             "TRUNCATE payments CASCADE",
-            "INSERT INTO payment_events TABLE payment_events ON CONFLICT (payment_id, sequence) DO UPDATE SET attempt = 2",
+            OVERWRITING,
         ],
     )
     def test_is_append_only(self, database: str, connection: psycopg.Connection, statement: str) -> None:

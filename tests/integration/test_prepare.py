@@ -122,7 +122,7 @@ class TestRedirects:
     )
     @pytest.mark.parametrize("field", ["successUrl", "failUrl"])
     async def test_lead_nowhere_but_to_the_shop(self, api: httpx.AsyncClient, field: str, url: str) -> None:
-        answer = await api.post("/payments/prepare", json=prepare_body(**{field: url}))
+        answer = await api.post("/payments/prepare", json={**prepare_body(), field: url})
 
         assert (answer.status_code, answer.json()["code"]) == (422, "redirect_not_allowed")
         assert answer.json()["errors"][0]["field"] == field

@@ -1,5 +1,6 @@
 """Look at processes, and wait for them to come and go."""
 
+import contextlib
 import os
 import signal
 import time
@@ -50,5 +51,6 @@ def _names(pid: int, path: bytes) -> bool:
 
 def kill(*pids: int) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, pids)))

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from payments.local.databases import sibling
 from payments.local.plan import CannotRun, Plan, Ports, make_plan, value_of
 
 
@@ -70,15 +69,3 @@ class TestValue:
     def test_unreadable_file_is_named_by_its_variable(self) -> None:
         with pytest.raises(CannotRun, match="DATABASE_URL_FILE"):
             value_of({"DATABASE_URL_FILE": "/nowhere"}, "DATABASE_URL")
-
-
-class TestSibling:
-    @pytest.mark.parametrize(
-        ("url", "expected"),
-        [
-            ("postgresql+psycopg://me:pw@db:5433/payments?a=b", "postgresql+psycopg://me:pw@db:5433/shop?a=b"),
-            ("postgresql+psycopg://me@/payments?host=%2Ftmp", "postgresql+psycopg://me@/shop?host=%2Ftmp"),
-        ],
-    )
-    def test_is_on_the_same_server(self, url: str, expected: str) -> None:
-        assert sibling(url, "shop") == expected

@@ -56,7 +56,7 @@ class TestSdk:
     async def test_is_javascript_that_any_origin_may_load(self, client: httpx.AsyncClient) -> None:
         answer = await client.get("/v2/standard")
 
-        assert answer.headers["content-type"].startswith("application/javascript")
+        assert answer.headers["content-type"] == "application/javascript; charset=utf-8"
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "window.TossPayments = TossPayments" in answer.text
 
@@ -73,7 +73,7 @@ class TestSdk:
         assert answer.json()["code"] == "UNAUTHORIZED_KEY"
         assert answer.headers["access-control-allow-origin"] == "*"
 
-    @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", "/success", "http://"])
+    @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", "/success", "http://", "http://["])
     async def test_only_web_addresses_are_returned_to(self, client: httpx.AsyncClient, url: str) -> None:
         success = await client.post("/sandbox/window", json=ORDER | {"successUrl": url})
         fail = await client.post("/sandbox/window", json=ORDER | {"failUrl": url})

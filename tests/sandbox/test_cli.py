@@ -46,7 +46,7 @@ class TestCommand:
         assert end.value.code == 0
         assert "toss-sandbox serve --port 8100" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--port", "many"]])
+    @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--port", "many"], ["serve", "--port", "65536"]])
     def test_wrong_usage_is_two(self, arguments: list[str]) -> None:
         with pytest.raises(SystemExit) as end:
             main(arguments)
@@ -68,3 +68,7 @@ class TestCommand:
             assert main(["serve", "--port", port, "--data", str(tmp_path / "toss.sqlite3")]) == 2
 
         assert "toss-sandbox:" in capsys.readouterr().err
+
+    def test_data_that_is_no_database_is_two(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["serve", "--port", "0", "--data", str(tmp_path)]) == 2
+        assert "toss-sandbox: unable to open database file" in capsys.readouterr().err

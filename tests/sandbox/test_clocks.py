@@ -103,6 +103,16 @@ class TestClock:
 
         assert answer.status_code == 422
 
+    async def test_clock_stays_within_the_calendar(self, toss: Toss) -> None:
+        a_century = 36_500 * 86_400
+        await toss.http.post("/sandbox/clock", json={"advanceSeconds": a_century - 60})
+
+        answer = await toss.http.post("/sandbox/clock", json={"advanceSeconds": a_century})
+
+        assert answer.status_code == 422
+        assert (await toss.http.get("/sandbox/clock")).json()["offsetSeconds"] == a_century - 60
+        assert (await toss.confirm(await toss.pay())).status_code == 200
+
     async def test_reset_puts_the_clock_back(self, toss: Toss) -> None:
         await toss.move_clock(days=1)
 

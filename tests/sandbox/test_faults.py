@@ -266,7 +266,10 @@ class TestArming:
             {"kind": "server_error", "probability": 0},
             {"kind": "server_error", "probability": 1.1},
             {"kind": "delay", "delaySeconds": -1},
+            {"kind": "delay", "delaySeconds": 86_401},
+            {"kind": "too_many_requests", "retryAfterSeconds": -1},
             {"kind": "error_before_effect"},
+            {"kind": "error_before_effect", "code": ""},
             {"kind": "server_error", "status": 600},
             {"kind": "server_error", "color": "red"},
         ],
@@ -345,6 +348,22 @@ class TestCallLog:
         await toss.confirm(await toss.pay("order-000002"), "order-000002")
 
         calls = (await toss.http.get("/sandbox/calls", params={"paymentKey": payment_key})).json()["calls"]
+
+        assert [call["orderId"] for call in calls] == [ORDER]
+
+    async def test_limit_keeps_the_newest_in_their_order(self, toss: Toss) -> None:
+        for number in range(4):
+            await toss.look_up_order(f"order-00000{number}")
+
+        calls = (await toss.http.get("/sandbox/calls", params={"limit": 2})).json()["calls"]
+
+        assert [call["orderId"] for call in calls] == ["order-000002", "order-000003"]
+
+    async def test_limit_counts_what_was_asked_for(self, toss: Toss) -> None:
+        await toss.look_up_order()
+        await toss.look_up_order("order-000002")
+
+        calls = (await toss.http.get("/sandbox/calls", params={"limit": 1, "orderId": ORDER})).json()["calls"]
 
         assert [call["orderId"] for call in calls] == [ORDER]
 

@@ -59,6 +59,8 @@ class TestOpenWindow:
             (replace(REQUEST, method="WIDGET"), "NOT_SUPPORTED_METHOD"),
             (replace(REQUEST, success_url="/success"), "INCORRECT_SUCCESS_URL_FORMAT"),
             (replace(REQUEST, fail_url="javascript:alert(1)"), "INCORRECT_FAIL_URL_FORMAT"),
+            (replace(REQUEST, success_url="http://["), "INCORRECT_SUCCESS_URL_FORMAT"),
+            (replace(REQUEST, fail_url="http://\u2100.example/"), "INCORRECT_FAIL_URL_FORMAT"),
         ],
     )
     def test_request_against_the_rules_is_refused(self, sandbox: Sandbox, request_: WindowRequest, code: str) -> None:

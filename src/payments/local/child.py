@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-LAST_WORDS_SECONDS = 10.0  # As long as the supervisor would wait.
+LAST_WORDS_SECONDS = 15.0  # As long as the supervisor would wait.
 
 
 def main(arguments: list[str]) -> None:

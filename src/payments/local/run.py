@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from payments.local.databases import create_if_missing, sibling
-from payments.local.plan import HIGHEST_BASE, CannotRun, Plan, Ports, make_plan, value_of
+from payments.local.plan import HIGHEST_BASE, CannotRun, Plan, Ports, make_plan, pays_at_toss, value_of
 from payments.local.postgres import DataDirectoryInUse, LocalPostgres, LocalPostgresFailure
 from payments.local.supervisor import HOST, ProgramStopped, cancel_on_signals, keep_running, run_once, until_serving
 from payments.local.terminal import complain, say, show, welcome
@@ -31,7 +31,7 @@ class Databases:
     are_up: Callable[[], bool]
 
 
-def run(*, port_base: int, data: Path | str) -> int:
+def run(*, port_base: int, data: Path) -> int:
     """Start everything, stay until Ctrl-C or SIGTERM, stop everything and keep the data.
 
     Returns:
@@ -40,7 +40,6 @@ def run(*, port_base: int, data: Path | str) -> int:
     began_at = time.monotonic()
     # Until the programs run, SIGTERM means what Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    data = Path(data)
     try:
         ports = _free_ports(port_base)
         data.mkdir(parents=True, exist_ok=True)
@@ -60,7 +59,8 @@ def run(*, port_base: int, data: Path | str) -> int:
 
 
 def _greet(ports: Ports, data: Path, began_at: float) -> None:
-    say(welcome(ports, data=data, seconds=time.monotonic() - began_at))
+    seconds = time.monotonic() - began_at
+    say(welcome(ports, data=data, seconds=seconds, at_toss=pays_at_toss(os.environ)))
 
 
 async def _supervise(plan: Plan, databases: Databases, greet: Callable[[], None]) -> int:

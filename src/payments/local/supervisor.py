@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
-STOP_SECONDS = 10.0
+STOP_SECONDS = 15.0  # The API gives itself ten to finish confirms.
 READY_SECONDS = 60.0
 ASK_SECONDS = 2.0
 POLL_SECONDS = 0.05

@@ -2,14 +2,17 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import TextIO
 
 from payments.local.plan import Ports
 from payments.local.supervisor import HOST
 
 NAME_WIDTH = 8
+AT_TOSS = "Toss      your own keys: payments go to Toss itself · 설정하신 키로 토스에 직접 연결합니다"
 COLOURS = {"sandbox": 35, "shop": 33, "migrate": 34, "api": 32, "worker": 36}  # ANSI foregrounds.
 
 
@@ -31,18 +34,30 @@ def complain(text: str) -> None:
     _write(sys.stderr, f"payments run: {text}")
 
 
-def welcome(ports: Ports, *, data: Path, seconds: float) -> str:
+def welcome(ports: Ports, *, data: Path, seconds: float, at_toss: bool) -> str:
     """Tell, in English and Korean, where everything is and what to do first."""
-    return f"""
-  Ready in {seconds:.1f} s                          {seconds:.1f}초 만에 준비되었습니다
+    at_sandbox = [
+        f"Sandbox   http://{HOST}:{ports.sandbox:<5}       what the stand-in for Toss holds · 토스 모의 서버",
+        "",
+        f"No hand free? In another terminal: {_command()} demo-purchase --port-base {ports.base}",
+    ]
+    lines = [
+        f"Ready in {seconds:.1f} s · {seconds:.1f}초 만에 준비되었습니다",
+        "",
+        f"Shop      http://{HOST}:{ports.shop:<5}       choose something and pay · 상품을 골라 결제해 보세요",
+        f"API       http://{HOST}:{ports.api:<5}/docs  every route, to try · API 문서와 시험 호출",
+        *([AT_TOSS] if at_toss else at_sandbox),
+        f"Ctrl-C stops all of it and keeps {data} · Ctrl-C로 모두 멈추며 데이터는 남습니다",
+    ]
+    return "\n" + indent("\n".join(lines), "  ") + "\n"
 
-  Shop      http://{HOST}:{ports.shop:<5}           choose something and pay      상품을 골라 결제해 보세요
-  API       http://{HOST}:{ports.api:<5}/docs      every route, to try           API 문서와 시험 호출
-  Sandbox   http://{HOST}:{ports.sandbox:<5}           the payments of the stand-in  결제 모의 서버의 결제 내역
 
-  No hand free? In another terminal:  payments demo-purchase --port-base {ports.base}
-  Ctrl-C stops all of it and keeps {data}.    Ctrl-C로 모두 멈춥니다. 데이터는 남습니다.
-"""
+def _command() -> str:
+    """How to call us from the same directory: the environment may not be on the PATH."""
+    if shutil.which("payments"):
+        return "payments"
+    installed = Path(sys.executable).parent / "payments"
+    return os.path.relpath(installed) if installed.is_relative_to(Path.cwd()) else str(installed)
 
 
 def _has_colours(stream: TextIO) -> bool:

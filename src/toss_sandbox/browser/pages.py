@@ -38,7 +38,8 @@ def _create_assets_router() -> APIRouter:
     @router.get("/v2/standard")
     async def load_sdk() -> Response:
         headers = CORS | {"Cross-Origin-Resource-Policy": "cross-origin", "Cache-Control": "no-cache"}
-        return Response(assets["sdk.js"], media_type="application/javascript", headers=headers)
+        # Without its charset a script is read in that of the page, and the Korean messages with it.
+        return Response(assets["sdk.js"], media_type="application/javascript; charset=utf-8", headers=headers)
 
     @router.get("/sandbox/assets/{name}")
     async def load_asset(name: str) -> Response:
