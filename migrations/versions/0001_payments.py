@@ -169,6 +169,7 @@ def upgrade() -> None:
                 "amount_differs_at_pg",
                 "refund_differs_at_pg",
                 "captured_after_cancel",
+                "deposit_awaited_but_closed_here",
                 "deposit_amount_differs",
                 "unresolved_24h",
                 name="kind_listed",

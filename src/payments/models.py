@@ -468,7 +468,14 @@ class Refund(Base):
         )
 
     def succeed(self, payment: Payment, transaction_key: str, *, at: datetime, cause: Cause) -> None:
-        """The PG gave the money back; the payment moves with it."""
+        """The PG gave the money back; the payment moves with it.
+
+        Raises:
+            ValueError: it is another payment's refund.
+            RefundAlreadyDecided: it succeeded or failed before.
+        """
+        if payment.id != self.payment_id:
+            raise ValueError("a refund moves its own payment only")
         self._move_to(RefundStatus.SUCCEEDED, at=at)
         self.transaction_key = transaction_key
         payment.refund(self.amount, at=at, cause=cause, actor=self.actor)

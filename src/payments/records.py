@@ -93,6 +93,7 @@ class DiscrepancyKind(StrEnum):
     AMOUNT_DIFFERS_AT_PG = "amount_differs_at_pg"
     REFUND_DIFFERS_AT_PG = "refund_differs_at_pg"
     CAPTURED_AFTER_CANCEL = "captured_after_cancel"
+    DEPOSIT_AWAITED_BUT_CLOSED_HERE = "deposit_awaited_but_closed_here"
     DEPOSIT_AMOUNT_DIFFERS = "deposit_amount_differs"
     UNRESOLVED_24H = "unresolved_24h"
 

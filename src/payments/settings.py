@@ -152,4 +152,5 @@ def _is_http(url: str) -> bool:
 
 
 def _is_origin(text: str) -> bool:
-    return _is_http(text) and text == f"{urlsplit(text).scheme}://{urlsplit(text).netloc}"
+    """Whether it is written as browsers send it: in lower case, without a path."""
+    return _is_http(text) and text == text.lower() and text == f"{urlsplit(text).scheme}://{urlsplit(text).netloc}"

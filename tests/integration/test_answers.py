@@ -81,17 +81,23 @@ def moved(status: PaymentStatus, told: str) -> Outcome:
 # What each answer does to a payment in each status. Where there is no row it changes nothing.
 # A CREATED payment was never confirmed under any key, so no answer can be about its present attempt.
 EXPECTED: Final[dict[tuple[str, PaymentStatus], Outcome]] = {
-    ("approved", CREATED): Outcome(CREATED, noted=["captured_but_failed_here"]),
+    ("approved", CREATED): Outcome(CREATED, noted=["captured_but_unknown_here"]),
     ("approved", PENDING): completed(),
     ("approved", WAITING): completed(),
     ("approved", FAILED): completed("captured_but_failed_here"),
     ("approved", CANCELLED): Outcome(CANCELLED, noted=["captured_after_cancel"]),
     ("deposit awaited", PENDING): moved(WAITING, "payment.waiting_for_deposit"),
-    ("deposit awaited", COMPLETED): moved(WAITING, "payment.deposit_reversed"),
+    ("deposit awaited", CREATED): Outcome(CREATED, noted=["deposit_awaited_but_closed_here"]),
+    ("deposit awaited", FAILED): Outcome(FAILED, noted=["deposit_awaited_but_closed_here"]),
+    ("deposit awaited", CANCELLED): Outcome(CANCELLED, noted=["deposit_awaited_but_closed_here"]),
+    ("deposit awaited", COMPLETED): Outcome(COMPLETED, noted=["completed_here_not_at_pg"]),
+    ("deposit awaited", PARTIAL): Outcome(PARTIAL, noted=["completed_here_not_at_pg"]),
+    ("deposit awaited", REFUNDED): Outcome(REFUNDED, noted=["completed_here_not_at_pg"]),
     ("declined", PENDING): moved(FAILED, "payment.failed"),
     ("declined", WAITING): moved(FAILED, "payment.failed"),
     ("declined", COMPLETED): Outcome(COMPLETED, noted=["completed_here_not_at_pg"]),
     ("declined", PARTIAL): Outcome(PARTIAL, noted=["completed_here_not_at_pg"]),
+    ("declined", REFUNDED): Outcome(REFUNDED, noted=["completed_here_not_at_pg"]),
     ("cancelled", PENDING): moved(CANCELLED, "payment.cancelled"),
     ("cancelled", WAITING): moved(CANCELLED, "payment.cancelled"),
     ("cancelled", COMPLETED): Outcome(COMPLETED, noted=["refund_differs_at_pg"]),
@@ -169,8 +175,8 @@ class TestRecord:
         answer = an_answer(kind, earlier_key(1))
         await record(session, payment, answer, payment_key=earlier_key(1), cause=Cause.WEBHOOK, at=LATER)
 
-        noted = ["captured_but_failed_here"] if kind == "approved" else []
-        assert await outcome(session, payment, since=since) == Outcome(status, noted=noted)
+        noted = {"approved": ["captured_but_failed_here"], "deposit awaited": ["deposit_awaited_but_closed_here"]}
+        assert await outcome(session, payment, since=since) == Outcome(status, noted=noted.get(kind, []))
         assert columns(payment) == before
 
     def test_is_told_of_every_status_that_can_still_be_decided(self) -> None:

@@ -95,7 +95,7 @@ class Sandbox:
 
 
 async def prepared(api: httpx.AsyncClient, order_id: str = ORDER, **changes: object) -> httpx.Response:
-    answer = await api.post("/payments/prepare", json=prepare_body(order_id, **changes))
+    answer = await api.post("/payments/prepare", json={**prepare_body(order_id), **changes})
     answer.raise_for_status()
     return answer
 

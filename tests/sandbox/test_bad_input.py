@@ -39,7 +39,7 @@ NO_VALUES: Final = [
     '"http://["',
     '"' + "x" * 1_000_000 + '"',
 ]
-MEMBERS: Final = {
+MEMBERS: Final[dict[str, dict[str, object]]] = {
     "/sandbox/payments": {"orderId": ORDER, "amount": 15_000, "orderName": "n", "refuseWith": None, "leaveReady": True},
     "/sandbox/faults": {"operation": "lookup", "kind": "delay", "times": 1, "delaySeconds": 0, "code": "X"},
     "/sandbox/clock": {"advanceSeconds": 0},

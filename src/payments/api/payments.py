@@ -1,6 +1,7 @@
 """The routes of payments: parse, call, answer."""
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Response
@@ -39,7 +40,7 @@ from payments.errors import (
     PgUnavailable,
     RedirectNotAllowed,
 )
-from payments.models import Payment
+from payments.models import Payment, Refund
 from payments.observability import CONFIRM_SECONDS
 from payments.queries import get_payment, get_payment_by_key, history, refunds_of
 from payments.resources import Resources
@@ -123,7 +124,7 @@ async def confirm_payment(body: ConfirmBody, resources: FromResources, response:
     if payment.status is PaymentStatus.PENDING:
         response.status_code = 202
         response.headers["retry-after"] = str(POLL_AFTER_SECONDS)
-    return payment_answer(payment)
+    return payment_answer(payment, await _refunds(payment, resources))
 
 
 @router.get(
@@ -164,6 +165,13 @@ async def read_events(
     async with transaction(resources.sessions) as session:
         payment = await get_payment_by_key(session, payment_key)
         return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
+
+
+async def _refunds(payment: Payment, resources: Resources) -> Sequence[Refund]:
+    if payment.refunded_amount == 0:
+        return ()
+    async with transaction(resources.sessions) as session:
+        return await refunds_of(session, payment.id)
 
 
 async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 
 MAX_DEPTH: Final = 32
 
@@ -59,20 +59,23 @@ def _finite_float(text: str) -> float:
 def _check(value: object) -> None:
     """Walk the value without recursion, so that depth costs nothing."""
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        for member in level:
-            if isinstance(member, str):
-                _check_text(member)
-        level = [child for member in level for child in _children(member)]
-        if not level:
-            return
-    raise NotStrictJson("The body is nested too deeply.")
+    depth = 0
+    while level:
+        for text in filter(_is_text, level):
+            _check_text(text)
+        containers = [member for member in level if isinstance(member, (dict, list))]
+        depth += bool(containers)
+        if depth > MAX_DEPTH:
+            raise NotStrictJson("The body is nested too deeply.")
+        level = [child for container in containers for child in _children(container)]
 
 
-def _children(member: object) -> list[object]:
-    if isinstance(member, dict):
-        return [*member.keys(), *member.values()]
-    return member if isinstance(member, list) else []
+def _is_text(member: object) -> TypeGuard[str]:
+    return isinstance(member, str)
+
+
+def _children(container: dict[str, object] | list[object]) -> list[object]:
+    return [*container.keys(), *container.values()] if isinstance(container, dict) else container
 
 
 def _check_text(text: str) -> None:

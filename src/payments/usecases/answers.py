@@ -64,16 +64,19 @@ async def record(
 
 
 async def _record_earlier_attempt(session: AsyncSession, payment: Payment, answer: Answer, *, at: datetime) -> None:
-    if not isinstance(answer, Approved):
-        return
-    await discrepancies.note(
-        session,
-        DiscrepancyKind.CAPTURED_BUT_FAILED_HERE,
-        payment,
-        subject=f"{payment.order_id}/{answer.payment.payment_key}",
-        theirs=_theirs(answer.payment),
-        at=at,
-    )
+    """The present attempt is not touched; money, or the promise of it, under another key is for a person to look at."""
+    never_asked = payment.attempt == 1 and payment.payment_key is None
+    match answer:
+        case Approved(payment=held) if never_asked:
+            kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
+        case Approved(payment=held):
+            kind = DiscrepancyKind.CAPTURED_BUT_FAILED_HERE
+        case DepositAwaited(payment=held):
+            kind = DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE
+        case _:
+            return
+    subject = f"{payment.order_id}/{held.payment_key}"
+    await discrepancies.note(session, kind, payment, subject=subject, theirs=_theirs(held), at=at)
 
 
 async def _record_capture(
@@ -112,10 +115,17 @@ async def _record_deposit_awaited(
         payment.await_deposit(account, at=at, cause=cause)
         await announce(session, payment, EventType.WAITING_FOR_DEPOSIT, at=at)
         log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
-    elif payment.status is PaymentStatus.COMPLETED:
-        payment.reverse_deposit(at=at, cause=cause)
-        await announce(session, payment, EventType.DEPOSIT_REVERSED, at=at)
-        log.warning("payment.deposit_reversed", order_id=payment.order_id, cause=cause.value)
+        return
+    kind = {
+        # Either the bank took the deposit back, or the PG was asked before the deposit came and answered after it.
+        PaymentStatus.COMPLETED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
+        PaymentStatus.PARTIALLY_REFUNDED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
+        PaymentStatus.REFUNDED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
+        PaymentStatus.FAILED: DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE,
+        PaymentStatus.CANCELLED: DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE,
+    }.get(payment.status)
+    if kind is not None:
+        await discrepancies.note(session, kind, payment, theirs=_theirs(held), at=at)
 
 
 async def _record_declined(
@@ -125,7 +135,7 @@ async def _record_declined(
         payment.fail(declined.code, declined.message, at=at, cause=cause)
         await announce(session, payment, EventType.FAILED, at=at)
         log.info("payment.failed", order_id=payment.order_id, pg_code=declined.code, cause=cause.value)
-    elif payment.status in CAPTURED:
+    elif payment.status in CAPTURED or payment.status is PaymentStatus.REFUNDED:
         theirs: dict[str, Json] = {"code": declined.code}
         await discrepancies.note(session, DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG, payment, theirs=theirs, at=at)
 
