@@ -33,3 +33,5 @@ def configure_logging(log_format: LogFormat) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    # It warns every second that a job still runs while the PG is slow, which is what max_instances is for.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
