@@ -2,22 +2,14 @@
 
 import asyncio
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-class Clock(Protocol):
-    """Where the time comes from: `datetime.now(UTC)` in production, a story's own clock in tests."""
-
-    def __call__(self) -> datetime:
-        """The time now, with a time zone."""
-        ...
 
 
 class Background:

@@ -52,7 +52,6 @@ async def recover_due(resources: Resources) -> None:
             recover(
                 sessions=resources.sessions,
                 pg=resources.pg,
-                clock=resources.clock,
                 lease=resources.confirm_lease,
             )
         )

@@ -1,7 +1,8 @@
 """The selects that deserve a name."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -12,12 +13,27 @@ from payments.models import Payment, PaymentEvent, Refund
 from payments.states import PaymentStatus
 
 
-async def lock_payment(session: AsyncSession, order_id: str) -> Payment | None:
+class Locked(NamedTuple):
+    """A payment that other writers wait for, and the time by the database's clock."""
+
+    payment: Payment
+    now: datetime
+
+
+async def lock_payment(session: AsyncSession, order_id: str) -> Locked | None:
     """The payment of an order, to be changed: other writers wait until this transaction ends.
 
     The version counter alone would be safe too, but a confirm could lose against a stream of prepares again and again.
+    The time comes along, so that processes whose clocks differ agree on what is due.
     """
-    return await session.scalar(select(Payment).where(Payment.order_id == order_id).with_for_update())
+    row = await session.execute(select(Payment, func.now()).where(Payment.order_id == order_id).with_for_update())
+    found = row.one_or_none()
+    return Locked(*found) if found else None
+
+
+async def database_now(session: AsyncSession) -> datetime:
+    """The time by the database's clock, at which this transaction began."""
+    return (await session.scalars(select(func.now()))).one()
 
 
 async def get_payment(session: AsyncSession, order_id: str) -> Payment:
@@ -32,12 +48,12 @@ async def get_payment(session: AsyncSession, order_id: str) -> Payment:
     return payment
 
 
-async def get_payment_to_change(session: AsyncSession, order_id: str) -> Payment:
+async def get_payment_to_change(session: AsyncSession, order_id: str) -> Locked:
     """The same as `get_payment`, locked as by `lock_payment`."""
-    payment = await lock_payment(session, order_id)
-    if payment is None:
+    locked = await lock_payment(session, order_id)
+    if locked is None:
         raise PaymentNotFound
-    return payment
+    return locked
 
 
 async def get_payment_by_key(session: AsyncSession, payment_key: str) -> Payment:
@@ -93,7 +109,7 @@ async def claim_unresolved(session: AsyncSession, *, lease: timedelta, limit: in
         .with_for_update(skip_locked=True)
     )
     payments = (await session.scalars(due)).all()
-    until = await session.scalar(select(func.now() + lease))
+    until = await database_now(session) + lease
     for payment in payments:
         payment.next_check_at = until
     return payments

@@ -3,20 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payments.background import Background, Clock
+from payments.background import Background
 from payments.db import Sessions, create_engine, create_sessions
 from payments.gateways.orders import OrdersClient, OrderService
 from payments.gateways.pg import PaymentGateway
 from payments.gateways.toss import TossClient
 from payments.settings import Settings
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +22,6 @@ class Resources:
     sessions: Sessions
     pg: PaymentGateway
     orders: OrderService | None
-    clock: Clock = now
     background: Background = field(default_factory=Background)
 
     @property
@@ -36,7 +31,7 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, clock: Clock = now) -> AsyncIterator[Resources]:
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Open everything, close it in reverse. Nothing connects before it is used."""
     async with AsyncExitStack() as stack:
         engine = create_engine(settings.database_url.get_secret_value())
@@ -49,4 +44,4 @@ async def open_resources(settings: Settings, *, clock: Clock = now) -> AsyncIter
             )
         )
         orders = await stack.enter_async_context(OrdersClient(settings.orders_url)) if settings.orders_url else None
-        yield Resources(settings, engine, create_sessions(engine), pg, orders, clock)
+        yield Resources(settings, engine, create_sessions(engine), pg, orders)

@@ -214,6 +214,4 @@ async def _prepare(resources: Resources, orders: OrderBook) -> Prepared:
         success_url=f"{SHOP}/success",
         fail_url=f"{SHOP}/fail",
     )
-    return await prepare(
-        asked, sessions=resources.sessions, orders=orders, allowed_origins=(SHOP,), clock=resources.clock
-    )
+    return await prepare(asked, sessions=resources.sessions, orders=orders, allowed_origins=(SHOP,))

@@ -126,9 +126,7 @@ async def make_due(resources: Resources) -> None:
 
 async def recover_now(resources: Resources) -> int:
     await make_due(resources)
-    return await recover(
-        sessions=resources.sessions, pg=resources.pg, clock=resources.clock, lease=resources.confirm_lease
-    )
+    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease)
 
 
 async def until(happened: Callable[[], Awaitable[object]]) -> None:

@@ -12,22 +12,22 @@ from starlette.middleware.cors import CORSMiddleware
 from payments import __version__
 from payments.api import health, payments, problems
 from payments.api.front_door import FrontDoor, RequestLog
-from payments.background import Clock
-from payments.resources import now, open_resources
+from payments.resources import open_resources
 from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
 
-DRAIN_LIMIT: Final = timedelta(seconds=10)  # an orchestrator sends SIGKILL after this, or a little later
+# After uvicorn has waited for the requests themselves (server.GRACEFUL_SECONDS); together below the local run's 15 s.
+DRAIN_LIMIT: Final = timedelta(seconds=8)
 
 
-def create_app(settings: Settings, *, clock: Clock = now) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The application; it opens its database pool and clients when it starts and drains them when it stops."""
     app = FastAPI(
         title="payments",
         version=__version__,
         summary="Takes money through Toss Payments for a shop, once.",
-        lifespan=_lifespan(settings, clock),
+        lifespan=_lifespan(settings),
         redirect_slashes=False,  # a redirect would name the host that the caller claims, and repeat the address
         openapi_url="/openapi.json" if settings.environment is Environment.LOCAL else None,
     )
@@ -48,10 +48,10 @@ def create_app(settings: Settings, *, clock: Clock = now) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings, clock: Clock) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings, clock=clock) as resources:
+        async with open_resources(settings) as resources:
             app.state.resources = resources
             _log_start(settings)
             yield

@@ -90,7 +90,6 @@ async def prepare_payment(body: PrepareBody, resources: FromResources, response:
         sessions=resources.sessions,
         orders=resources.orders,
         allowed_origins=resources.settings.allowed_origins,
-        clock=resources.clock,
     )
     response.status_code = 201 if prepared.is_new else 200
     return PreparedAnswer.of(prepared, body, client_key=resources.settings.toss_client_key)
@@ -183,7 +182,6 @@ async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
-            clock=resources.clock,
             lease=resources.confirm_lease,
         )
         outcome = payment.status.value.lower()

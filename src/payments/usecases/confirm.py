@@ -9,21 +9,21 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from payments.background import Background, Clock
+from payments.background import Background
 from payments.db import Sessions, transaction
 from payments.errors import (
     AmountMismatch,
     ConcurrentUpdate,
-    DatabaseUnavailable,
     NotConfirmable,
     PaymentClosed,
     PaymentDeclined,
     PaymentKeyMismatch,
     PgUnavailable,
+    Unavailable,
 )
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
-from payments.queries import failure_of_attempt, get_payment_to_change
+from payments.queries import failure_of_attempt, get_payment, get_payment_to_change
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import note_mismatch, record
 
@@ -49,7 +49,6 @@ async def confirm(
     sessions: Sessions,
     pg: PaymentGateway,
     background: Background,
-    clock: Clock,
     lease: timedelta,
 ) -> Payment:
     """Take the money of a prepared payment; asked again, answer what is recorded and leave the PG alone.
@@ -65,38 +64,55 @@ async def confirm(
         AmountMismatch, PaymentKeyMismatch, NotConfirmable, PaymentClosed: the PG was not asked.
         PaymentDeclined: the PG refused; recorded.
         PgUnavailable: the PG is failing and was not asked; nothing was changed.
-        DatabaseUnavailable: the PG was not asked, or its answer could not be recorded; the payment is then PENDING
-            and will be resolved by asking the PG again.
+        DatabaseUnavailable: the PG was not asked; the payment is as it was, or PENDING and will be asked about.
     """
-    confirm_key = await _promise(asked, sessions=sessions, pg=pg, clock=clock, lease=lease)
-    if isinstance(confirm_key, Payment):
-        return _outcome(confirm_key)
-    payment = await background.finish(_ask_and_record(asked, confirm_key, sessions=sessions, pg=pg, clock=clock))
-    return _outcome(payment)
+    promise = await _promise(asked, sessions=sessions, pg=pg, lease=lease)
+    if isinstance(promise, Payment):
+        return _outcome(promise)
+    payment = await background.finish(_ask_and_record(asked, promise, sessions=sessions, pg=pg))
+    if payment.payment_key == asked.payment_key:
+        return _outcome(payment)
+    # The answer took so long that others decided this attempt and the buyer began another one.
+    return _outcome(await _read_recorded(asked, sessions=sessions))
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What was committed before the PG is asked."""
+
+    confirm_key: str
+    payment: Payment  # PENDING, as it was committed; only to answer with when the outcome cannot be recorded
 
 
 async def _promise(
-    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, clock: Clock, lease: timedelta
-) -> str | Payment:
+    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: timedelta
+) -> Promise | Payment:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
-                payment = await get_payment_to_change(session, asked.order_id)
+                payment, now = await get_payment_to_change(session, asked.order_id)
                 if await _is_recorded(session, payment, asked):
                     return payment
                 if not pg.is_available:
                     raise PgUnavailable
                 confirm_key = secrets.token_urlsafe(32)
-                at = clock()
                 payment.begin_confirm(
-                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=at, check_at=at + lease
+                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, check_at=now + lease
                 )
-            log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)
         except ConcurrentUpdate:
             continue
-        return confirm_key
+        log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)
+        return Promise(confirm_key, payment)
     raise ConcurrentUpdate
+
+
+async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Payment:
+    async with transaction(sessions) as session:
+        payment = await get_payment(session, asked.order_id)
+        if not await _is_recorded(session, payment, asked):
+            raise PaymentKeyMismatch
+    return payment
 
 
 async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRequest) -> bool:
@@ -121,33 +137,31 @@ async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRe
 
 
 async def _ask_and_record(
-    asked: ConfirmRequest, confirm_key: str, *, sessions: Sessions, pg: PaymentGateway, clock: Clock
+    asked: ConfirmRequest, promise: Promise, *, sessions: Sessions, pg: PaymentGateway
 ) -> Payment:
     answer = await pg.confirm(
-        asked.payment_key, order_id=asked.order_id, amount=asked.amount, idempotency_key=confirm_key
+        asked.payment_key, order_id=asked.order_id, amount=asked.amount, idempotency_key=promise.confirm_key
     )
     mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
     if isinstance(answer, Unknown) and answer.was_sent:
         answer = await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
     for pause in (*RECORDING_PAUSES, None):
         try:
-            return await _record(asked, answer, mismatch, sessions=sessions, clock=clock)
-        except (ConcurrentUpdate, DatabaseUnavailable):
-            if pause is None:
-                log.exception("confirm.not_recorded", order_id=asked.order_id)
-                raise
-            await asyncio.sleep(pause)
-    raise AssertionError  # the last round returns or raises
+            return await _record(asked, answer, mismatch, sessions=sessions)
+        except (ConcurrentUpdate, Unavailable):
+            if pause is not None:
+                await asyncio.sleep(pause)
+    # The money may have been taken, so this is no error to the buyer: it is not known yet, and will be asked again.
+    log.error("confirm.not_recorded", order_id=asked.order_id)
+    return promise.payment
 
 
-async def _record(
-    asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, sessions: Sessions, clock: Clock
-) -> Payment:
+async def _record(asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, sessions: Sessions) -> Payment:
     async with transaction(sessions) as session:
-        payment = await get_payment_to_change(session, asked.order_id)
+        payment, now = await get_payment_to_change(session, asked.order_id)
         if mismatch is not None and mismatch.payment is not None:
-            await note_mismatch(session, payment, mismatch.payment, at=clock())
-        await record(session, payment, answer, payment_key=asked.payment_key, cause=Cause.API, at=clock())
+            await note_mismatch(session, payment, mismatch.payment, at=now)
+        await record(session, payment, answer, payment_key=asked.payment_key, cause=Cause.API, at=now)
     return payment
 
 

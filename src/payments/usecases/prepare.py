@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import structlog
 
-from payments.background import Clock
 from payments.db import Sessions, transaction
 from payments.errors import (
     AlreadyPaid,
@@ -26,7 +26,7 @@ from payments.errors import (
 )
 from payments.gateways.orders import NoSuchOrder, Order, OrderService, OrdersUnreachable
 from payments.models import Payment
-from payments.queries import lock_payment
+from payments.queries import database_now, lock_payment
 from payments.states import PaymentMethod, PaymentStatus
 
 log = structlog.get_logger()
@@ -76,7 +76,6 @@ async def prepare(
     sessions: Sessions,
     orders: OrderService | None,
     allowed_origins: Sequence[str],
-    clock: Clock,
 ) -> Prepared:
     """Make the order's payment ready to be paid: new, found again, or reopened after a failure as a new attempt.
 
@@ -92,37 +91,36 @@ async def prepare(
         _check_order(await orders.find(asked.order_id), asked.amount)
     for _ in range(RACES):
         try:
-            return await _prepare_once(asked, sessions=sessions, clock=clock)
+            return await _prepare_once(asked, sessions=sessions)
         except ConcurrentUpdate:
             continue
     raise ConcurrentUpdate
 
 
-async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions, clock: Clock) -> Prepared:
+async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions) -> Prepared:
     async with transaction(sessions) as session:
-        payment = await lock_payment(session, asked.order_id)
-        if payment is not None:
-            _open_again(payment, asked, clock=clock)
-            return Prepared(payment, is_new=False)
+        locked = await lock_payment(session, asked.order_id)
+        if locked is not None:
+            _open_again(locked.payment, asked, at=locked.now)
+            return Prepared(locked.payment, is_new=False)
         payment = Payment.prepare(
             asked.order_id,
             asked.amount,
             method=asked.method,
             order_name=asked.order_name,
             customer_email=asked.customer_email,
-            at=clock(),
+            at=await database_now(session),
         )
         session.add(payment)
     log.info("payment.prepared", order_id=asked.order_id, amount=asked.amount, method=asked.method.value)
     return Prepared(payment, is_new=True)
 
 
-def _open_again(payment: Payment, asked: PrepareRequest, *, clock: Clock) -> None:
+def _open_again(payment: Payment, asked: PrepareRequest, *, at: datetime) -> None:
     if payment.amount != asked.amount:
         raise AmountMismatch
     if payment.status in NOT_PREPARABLE:
         raise NOT_PREPARABLE[payment.status]
-    at = clock()
     if payment.status is PaymentStatus.FAILED:
         payment.retry(at=at)
         log.info("payment.reopened", order_id=payment.order_id, attempt=payment.attempt)

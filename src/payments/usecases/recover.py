@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from payments.background import Clock
+from payments import discrepancies
 from payments.db import Sessions, transaction
 from payments.errors import ConcurrentUpdate
-from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
+from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
-from payments.queries import claim_unresolved, get_payment_to_change
+from payments.queries import claim_unresolved, database_now, get_payment_to_change
+from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import record
 
@@ -21,6 +23,8 @@ log = structlog.get_logger()
 # How long Toss keeps an authenticated payment confirmable
 # (https://docs.tosspayments.com/reference/using-api/webhook-events).
 CONFIRM_WINDOW: Final = timedelta(minutes=10)
+ABSENCE_MARGIN: Final = timedelta(minutes=5)  # what may still be under way when the window closes
+GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the payment stays PENDING all the same
 RACES: Final = 5  # how often a lost race is read again before the payment is left for the next round
 
 
@@ -32,21 +36,21 @@ class Unresolved:
     payment_key: str
     confirm_key: str
     amount: int
-    pending_since: datetime
+    age: timedelta  # since the confirm began, by the database's clock
 
 
-async def recover(*, sessions: Sessions, pg: PaymentGateway, clock: Clock, lease: timedelta, limit: int = 50) -> int:
+async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, limit: int = 50) -> int:
     """Ask about the payments that are due, at most `limit`; answers how many were decided.
 
     Any number of workers may do this at once: each payment is claimed for `lease`, which must be longer than the PG's
     deadlines for a look-up and a confirm together. A worker that dies gives its payments back when their leases end.
     """
-    if not pg.is_available:
-        return 0
     async with transaction(sessions) as session:
-        claimed = [_unresolved(payment) for payment in await claim_unresolved(session, lease=lease, limit=limit)]
+        now = await database_now(session)
+        due = await claim_unresolved(session, lease=lease, limit=limit)
+        claimed = [_unresolved(payment, now=now) for payment in due]
     outcomes = await asyncio.gather(
-        *(_resolve(one, sessions=sessions, pg=pg, clock=clock) for one in claimed), return_exceptions=True
+        *(_resolve(one, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
     )
     for one, outcome in zip(claimed, outcomes, strict=True):
         if isinstance(outcome, BaseException):  # one bad row never stops the others; its lease ends, and it comes back
@@ -54,29 +58,44 @@ async def recover(*, sessions: Sessions, pg: PaymentGateway, clock: Clock, lease
     return sum(outcome is True for outcome in outcomes)
 
 
-async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway, clock: Clock) -> bool:
-    answer = await _ask(one, pg=pg, clock=clock)
+async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> bool:
+    answer = await _ask(one, pg=pg)
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
-                payment = await get_payment_to_change(session, one.order_id)
-                await record(session, payment, answer, payment_key=one.payment_key, cause=Cause.RECOVERY, at=clock())
+                payment, now = await get_payment_to_change(session, one.order_id)
+                await record(session, payment, answer, payment_key=one.payment_key, cause=Cause.RECOVERY, at=now)
+                if payment.status is PaymentStatus.PENDING and one.age >= GIVE_UP_AFTER:
+                    await _call_a_person(session, payment, at=now)
         except ConcurrentUpdate:
             continue
         return payment.status is not PaymentStatus.PENDING
     raise ConcurrentUpdate
 
 
-async def _ask(one: Unresolved, *, pg: PaymentGateway, clock: Clock) -> Answer:
+async def _ask(one: Unresolved, *, pg: PaymentGateway) -> Answer:
     answer = await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
-    unfinished = isinstance(answer, Unknown) and answer.because is UnknownBecause.IN_PROGRESS
-    if not unfinished or clock() - one.pending_since >= CONFIRM_WINDOW:
+    if not isinstance(answer, Unknown):
         return answer
-    # The buyer authenticated and we promised to confirm: the same key makes sure that it happens once.
-    return await pg.confirm(one.payment_key, order_id=one.order_id, amount=one.amount, idempotency_key=one.confirm_key)
+    if answer.because is UnknownBecause.IN_PROGRESS and one.age < CONFIRM_WINDOW:
+        # The buyer authenticated and we promised to confirm: the same key makes sure that it happens once.
+        return await pg.confirm(
+            one.payment_key, order_id=one.order_id, amount=one.amount, idempotency_key=one.confirm_key
+        )
+    if answer.because is UnknownBecause.NOT_FOUND and one.age >= CONFIRM_WINDOW + ABSENCE_MARGIN:
+        # Nothing that the PG does not know any more, or never knew, can be captured under this key.
+        return Declined(answer.code or "NOT_FOUND_PAYMENT", answer.message or "존재하지 않는 결제 정보 입니다.")
+    return answer
 
 
-def _unresolved(payment: Payment) -> Unresolved:
+async def _call_a_person(session: AsyncSession, payment: Payment, *, at: datetime) -> None:
+    theirs: dict[str, Json] = {"answer": "unknown"}
+    await discrepancies.note(session, DiscrepancyKind.UNRESOLVED_24H, payment, theirs=theirs, at=at)
+
+
+def _unresolved(payment: Payment, *, now: datetime) -> Unresolved:
     if payment.payment_key is None or payment.confirm_key is None or payment.pending_since is None:
         raise AssertionError("a PENDING payment has its keys; the database checks it")
-    return Unresolved(payment.order_id, payment.payment_key, payment.confirm_key, payment.amount, payment.pending_since)
+    return Unresolved(
+        payment.order_id, payment.payment_key, payment.confirm_key, payment.amount, now - payment.pending_since
+    )
