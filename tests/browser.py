@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import Page, async_playwright, expect
 
-PATIENCE_MILLISECONDS: Final = 15_000
+PATIENCE_MILLISECONDS: Final = 30_000
 _START_SECONDS: Final = 10
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # No sandbox of its own: containers do not allow it, and only our own pages are visited. The rest keeps it off the net.

@@ -179,7 +179,7 @@ def upgrade() -> None:
             ),
             nullable=False,
         ),
-        sa.Column("subject", sa.String(length=264), nullable=False),
+        sa.Column("subject", sa.String(length=265), nullable=False),
         sa.Column(
             "severity",
             sa.Enum(

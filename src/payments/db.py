@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from sqlalchemy import BigInteger, DateTime, Enum, MetaData, String
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -46,6 +46,13 @@ def listed(enum: type[StrEnum], name: str) -> Enum:
     )
 
 
+class DatabaseRefused(Exception):
+    """The database refused what only a bug of ours can ask. The message names the rule, never a value."""
+
+    def __init__(self, error: str, sqlstate: str, constraint: str) -> None:
+        super().__init__(f"{error} (SQLSTATE {sqlstate or 'none'}, constraint {constraint or 'none'})")
+
+
 Sessions = async_sessionmaker[AsyncSession]
 
 # What a lost race looks like, by the constraint that noticed it.
@@ -57,16 +64,16 @@ CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_LOST_RACE: Final = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
-_UNAVAILABLE: Final = re.compile(
-    r"08...|57P..|53...|25006|57014"  # connection, shutdown, resources, read-only server, statement timeout
-)
+_LOST_RACE: Final = {"40001", "40P01"}  # serialization failure, deadlock
+# Connection, resources, shutdown, system and internal errors; commit unknown, read-only server, ended or broken
+# transaction, statements forgotten by a pooler or changed by a migration, statement timeout, lock timeout.
+_UNAVAILABLE: Final = re.compile(r"(08|53|58|XX)...|57P..|40003|25006|25P0[23]|26000|42P05|0A000|57014|55P03")
 
 
 def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
     """An engine whose connections give up by themselves rather than hang.
 
-    Limits: 2 s for a free connection, 3 s to connect, 10 s for a statement, 5 s for a lock, 15 s for a peer that
+    Limits: 2 s for a free connection, 3 s to connect, 10 s for a statement, 2 s for a lock, 15 s for a peer that
     fell silent. A small pool is enough, since no connection is held while the PG is asked.
     """
     return create_async_engine(
@@ -76,7 +83,7 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_timeout=2,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        hide_parameters=True,  # an error message must not carry a key or an e-mail address into the log
+        hide_parameters=True,
         connect_args={
             "connect_timeout": 3,
             "keepalives_idle": 10,
@@ -84,7 +91,8 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
             "application_name": "payments",
-            "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+            "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000"
+            " -c timezone=UTC",
         },
     )
 
@@ -103,37 +111,29 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     Raises:
         ConcurrentUpdate: another writer was faster; nothing of this block is kept. Read again.
         DatabaseUnavailable: the database cannot be reached, or it did not say whether it committed.
+        DatabaseRefused: the database found a bug of ours.
     """
     try:
         async with sessions.begin() as session:
             yield session
-    except (StaleDataError, DBAPIError, PoolTimeout, OSError) as error:
-        raise translate(error) from error
+    except (StaleDataError, DBAPIError, PoolTimeout) as error:
+        # Without the cause: PostgreSQL's details and the statement's parameters carry keys and addresses.
+        raise translate(error) from None
 
 
-def translate(error: Exception) -> Exception:
-    """The refusal that a driver's error means; the error itself where it is a bug of ours."""
+def translate(error: StaleDataError | DBAPIError | PoolTimeout) -> Exception:
+    """What a driver's error means, in our words and without any of its values."""
     if isinstance(error, StaleDataError):
         return ConcurrentUpdate()
-    if isinstance(error, (PoolTimeout, OSError)):
+    if isinstance(error, PoolTimeout):
         return DatabaseUnavailable()
-    if not isinstance(error, DBAPIError):
-        return error
-    return _translate_driver_error(error)
-
-
-def _translate_driver_error(error: DBAPIError) -> Exception:
     state = str(getattr(error.orig, "sqlstate", None) or "")
-    if isinstance(error, IntegrityError):
-        refusal = CONSTRAINTS.get(_constraint(error))
-        return refusal() if refusal else error
+    constraint = str(getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "")
+    if constraint in CONSTRAINTS:
+        return CONSTRAINTS[constraint]()
     if state in _LOST_RACE:
         return ConcurrentUpdate()
-    if error.connection_invalidated or not state or _UNAVAILABLE.fullmatch(state):
+    never_reached = not state and isinstance(error, (OperationalError, InterfaceError))
+    if error.connection_invalidated or never_reached or _UNAVAILABLE.fullmatch(state):
         return DatabaseUnavailable()
-    return error
-
-
-def _constraint(error: IntegrityError) -> str:
-    diagnostics = getattr(error.orig, "diag", None)
-    return str(getattr(diagnostics, "constraint_name", ""))
+    return DatabaseRefused(type(error.orig).__name__, state, constraint)

@@ -291,6 +291,10 @@ class Payment(Base):
         self.next_check_at = at + max(jittered, not_before or timedelta())
         self.check_count += 1
 
+    def check_soon(self, *, at: datetime, not_before: timedelta | None = None) -> None:
+        """Plan the question that could not even be sent; it does not count as asked."""
+        self.next_check_at = at + max(CHECK_DELAYS[0], not_before or timedelta())
+
     def learn(self, *, method: PaymentMethod, receipt_url: str | None, webhook_secret: str | None) -> None:
         """Keep what the PG says about this attempt; a later answer that leaves something out takes nothing away."""
         self.method = method

@@ -1,8 +1,9 @@
 """Logs that a person and a machine can read. Events are `noun.verb` in the past; never a secret, never a whole key."""
 
+import contextlib
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
 from prometheus_client import Histogram
@@ -12,6 +13,22 @@ from payments.settings import LogFormat
 CONFIRM_SECONDS: Final = Histogram(
     "payments_confirm_seconds", "How long a confirm took, the PG's time included", ["outcome"]
 )
+
+
+class UnbreakableOutput:
+    """Standard output for logs: whoever reads it may be gone, and money must be recorded all the same."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # a broken pipe, a full disk, a closed file
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure_logging(log_format: LogFormat) -> None:
@@ -30,6 +47,7 @@ def configure_logging(log_format: LogFormat) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", UnbreakableOutput(sys.stdout))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")

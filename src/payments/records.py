@@ -114,7 +114,7 @@ class Discrepancy(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     kind: Mapped[DiscrepancyKind] = mapped_column(listed(DiscrepancyKind, "kind_listed"))
-    subject: Mapped[str] = mapped_column(String(264))  # the order id, with the payment key where there are several
+    subject: Mapped[str] = mapped_column(String(265))  # the order id, or `order id/payment key`
     severity: Mapped[Severity] = mapped_column(listed(Severity, "severity_listed"))
     payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
     ours: Mapped[dict[str, Json]] = mapped_column(JSONB)

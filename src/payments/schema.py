@@ -8,7 +8,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from payments.errors import DatabaseUnavailable
 
 # Beside `src`: migrations are run from a checkout or from the image that is built of one.
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -23,8 +26,15 @@ def alembic_config(url: str | None = None) -> Config:
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` up to `revision`. Running it again changes nothing."""
-    command.upgrade(alembic_config(url), revision)
+    """Bring the database at `url` up to `revision`. Running it again changes nothing.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached, or somebody holds a lock on its tables.
+    """
+    try:
+        command.upgrade(alembic_config(url), revision)
+    except OperationalError:
+        raise DatabaseUnavailable from None
 
 
 @cache
@@ -39,3 +49,9 @@ async def present_revision(session: AsyncSession) -> str | None:
         return None
     revision: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
+
+
+async def is_read_only(session: AsyncSession) -> bool:
+    """Whether the server takes no writes: a standby, or a primary that was told so."""
+    setting: str | None = await session.scalar(text("SHOW transaction_read_only"))
+    return setting == "on"

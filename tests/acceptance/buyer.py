@@ -1,5 +1,6 @@
 """What a buyer does in the browser, and what the books say afterwards."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +32,6 @@ class Buyer:
         await self.page.get_by_test_id("email").fill("buyer@example.com")
         await self.page.get_by_test_id(f"method-{method}").click()
         await self.page.get_by_test_id("pay").click()
-        await self.page.wait_for_url("**/checkout", timeout=15_000)
         await expect(self.page.get_by_test_id("order-name")).to_be_visible()
 
     async def pays(self, *, outcome: str | None = None) -> None:
@@ -43,6 +43,12 @@ class Buyer:
     async def sees(self, state: str) -> None:
         """The result page says so, sooner or later."""
         await expect(self.page.get_by_test_id("result")).to_have_attribute("data-state", state, timeout=30_000)
+
+    async def is_charged(self) -> None:
+        """The PG has taken the money, whatever the page says."""
+        async with asyncio.timeout(30):
+            while not self.captures():  # noqa: ASYNC110 - another process sets no event here
+                await asyncio.sleep(0.02)
 
     def payment(self) -> dict[str, Any]:
         """The payment in our books."""

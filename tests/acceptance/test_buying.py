@@ -147,7 +147,7 @@ class TestUnknownOutcome:
         buyer.arm("confirm", "drop_reply")
         buyer.arm("lookup", "drop_before_effect", times=1)
         await buyer.pays()
-        await buyer.sees("pending")
+        await buyer.is_charged()
 
         await buyer.page.goto("about:blank")
         await buyer.page.goto(buyer.run.url(200, f"/orders/{buyer.order_id}"))

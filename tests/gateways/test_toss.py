@@ -78,6 +78,7 @@ async def client(toss: respx.MockRouter, clock: HandClock) -> AsyncIterator[Toss
         base_url=TOSS,
         secret_key=SECRET_KEY,
         breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
+        look_up_breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
         transport=httpx.MockTransport(toss.async_handler),
     ) as client:
         yield client
@@ -102,6 +103,7 @@ def client_of(
         max_concurrent=max_concurrent,
         slot_wait=timedelta(seconds=0.05),
         breaker=breaker or Breaker(failures=1_000_000, pause=timedelta(seconds=1)),
+        look_up_breaker=Breaker(failures=1_000_000, pause=timedelta(seconds=1)),
     )
 
 
@@ -644,14 +646,27 @@ class TestBreaker:
         self, client: TossClient, toss: respx.MockRouter, trouble: httpx.Response | Exception
     ) -> None:
         if isinstance(trouble, httpx.Response):
-            toss.get(LOOK_UP).mock(return_value=trouble)
+            toss.post(CONFIRM).mock(return_value=trouble)
         else:
-            toss.get(LOOK_UP).mock(side_effect=trouble)
+            toss.post(CONFIRM).mock(side_effect=trouble)
 
         for _ in range(3):
+            await confirm(client)
+
+        assert not client.is_available
+
+    async def test_look_ups_that_work_do_not_hide_confirms_that_fail(
+        self, client: TossClient, toss: respx.MockRouter
+    ) -> None:
+        toss.post(CONFIRM).respond(500)
+        toss.get(LOOK_UP).respond(json=a_payment())
+
+        for _ in range(3):
+            await confirm(client)
             await look_up(client)
 
         assert not client.is_available
+        assert isinstance(await look_up(client), Approved)
 
     @pytest.mark.parametrize(
         ("status", "code"),

@@ -4,9 +4,12 @@ from functools import partial
 import httpx
 import pytest
 
+from payments.db import transaction
+from payments.queries import lock_payment
 from payments.resources import Resources
 from tests.integration.world import (
     AMOUNT,
+    ORDER,
     Sandbox,
     announced,
     confirm_body,
@@ -334,6 +337,41 @@ class TestUnknownOutcome:
 
 
 class TestWhenThingsBreakAround:
+    async def test_an_outcome_that_cannot_be_recorded_is_not_known_yet(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await prepared(api)
+        payment_key = await sandbox.buyer_authenticates()
+        await sandbox.arm("confirm", "delay_reply", delaySeconds=0.5)
+        request = asyncio.create_task(api.post("/payments/confirm", json=confirm_body(payment_key)))
+        await until(sandbox.captures)
+
+        async with transaction(resources.sessions) as session:  # somebody holds the row, and does not let go
+            await lock_payment(session, ORDER)
+            answer = await request
+
+        assert (answer.status_code, answer.json()["status"]) == (202, "PENDING")
+        assert await recover_now(resources) == 1
+        assert (await read(api))["status"] == "COMPLETED"
+        assert await sandbox.captures() == [AMOUNT]
+
+    async def test_an_answer_that_comes_after_the_next_attempt_began_is_not_given_for_it(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await prepared(api)
+        refused = await sandbox.buyer_authenticates(refuseWith="INVALID_STOPPED_CARD")
+        await sandbox.arm("confirm", "delay_reply", delaySeconds=1)
+        late = asyncio.create_task(api.post("/payments/confirm", json=confirm_body(refused)))
+        await until(sandbox.confirms)
+        await until(partial(recover_now, resources))
+        await prepared(api)
+        await api.post("/payments/confirm", json=confirm_body(await sandbox.buyer_authenticates()))
+
+        answer = await late
+
+        assert (answer.status_code, answer.json()["pgCode"]) == (402, "INVALID_STOPPED_CARD")
+        assert (await read(api))["status"] == "COMPLETED"
+
     async def test_a_client_that_goes_away_does_not_stop_the_recording(
         self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:
@@ -372,7 +410,7 @@ class TestWhenThingsBreakAround:
         self, api: httpx.AsyncClient, sandbox: Sandbox
     ) -> None:
         await sandbox.arm("any", "reset", times=None)
-        for number in range(3):  # each asks twice, and five failures open the circuit
+        for number in range(5):  # failures in a row open the circuit
             await prepared(api, f"order-00001{number}")
             key = await sandbox.buyer_authenticates(f"order-00001{number}")
             await api.post("/payments/confirm", json=confirm_body(key, f"order-00001{number}"))

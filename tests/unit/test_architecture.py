@@ -22,7 +22,7 @@ USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observabi
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "gateways": set(),
     "settings": set(),
-    "schema": set(),
+    "schema": {"errors"},
     "observability": {"settings"},
     "usecases": {*CORE, "gateways.pg", "gateways.orders"},
     "resources": {"background", "db", "settings", "gateways"},

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from payments.api.deps import FromResources
 from payments.db import transaction
 from payments.errors import DatabaseUnavailable
-from payments.schema import expected_revision, present_revision
+from payments.schema import expected_revision, is_read_only, present_revision
 
 log = structlog.get_logger()
 
@@ -30,12 +30,14 @@ async def live() -> dict[str, str]:
     responses={NOT_READY: {"description": "Not now; `checks` says why"}},
 )
 async def ready(resources: FromResources, response: Response) -> dict[str, object]:
-    """Red while the database is away or its schema is not the one this program was built for."""
+    """Red while the database is away or read-only, or its schema is not the one this program was built for."""
     checks = {"database": "ok", "schema": "ok"}
     try:
         async with transaction(resources.sessions) as session:
             if await present_revision(session) != expected_revision():
                 checks["schema"] = "not at head: run `payments migrate`"
+            if await is_read_only(session):
+                checks["database"] = "read-only"
     except (DatabaseUnavailable, DBAPIError):
         checks = {"database": "away", "schema": "unknown"}
     is_ready = checks == {"database": "ok", "schema": "ok"}

@@ -25,8 +25,8 @@ class Order:
 
     @property
     def is_payable(self) -> bool:
-        """False once the order service calls it paid or closed."""
-        return self.status not in {"PAID", "CANCELLED", "REFUNDED", "PARTIALLY_REFUNDED"}
+        """Whether it waits for its payment; a status that we do not know does not."""
+        return self.status == "CREATED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ class OrdersClient:
         try:
             async with asyncio.timeout(self._deadline.total_seconds()):
                 status, body = await self._get(f"/orders/{order_id}")
-        except (httpx.HTTPError, TimeoutError) as error:
+        # OSError stands for what httpx lets through, such as an ssl.SSLError in the middle of an answer.
+        except (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict, httpx.InvalidURL, OSError) as error:
             return self._unreachable(order_id, type(error).__name__)
         if status == httpx.codes.NOT_FOUND:
             return NoSuchOrder()

@@ -120,7 +120,7 @@ class PaymentGateway(Protocol):
 
     @property
     def is_available(self) -> bool:
-        """False while the circuit breaker is open: a call now would not be sent."""
+        """False while the circuit of confirms is open: one that is asked for now would not be sent."""
         ...
 
     async def confirm(self, payment_key: str, *, order_id: str, amount: int, idempotency_key: str) -> Answer:

@@ -56,6 +56,7 @@ class _Call:
     asked: Asked
     read: Callable[[Reply, Asked], Answer]
     deadline: timedelta
+    breaker: Breaker
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, object] | None = None
 
@@ -75,7 +76,9 @@ class TossClient:
             more than `read_timeout`.
         look_up_deadline: The same for a look-up.
         max_concurrent: Calls under way at the same time; further ones wait for `slot_wait` and are then not sent.
-        breaker: Closed circuit by default, that opens for ten seconds after five failures in a row.
+        breaker: Of confirms; closed by default, opens for ten seconds after five failures in a row.
+        look_up_breaker: Of look-ups, the same. Apart, because look-ups may work while confirms fail: they must not
+            close the circuit of the confirms, and recovery must not wait for it.
         transport: Replaces the network in tests.
 
     Raises:
@@ -94,6 +97,7 @@ class TossClient:
         max_concurrent: int = 50,
         slot_wait: timedelta = timedelta(seconds=2),
         breaker: Breaker | None = None,
+        look_up_breaker: Breaker | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = _checked_base_url(base_url)
@@ -102,6 +106,7 @@ class TossClient:
         self._slot_wait = slot_wait
         self._slots = asyncio.Semaphore(max_concurrent)
         self._breaker = breaker or Breaker(failures=5, pause=timedelta(seconds=10))
+        self._look_up_breaker = look_up_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._http = httpx.AsyncClient(
             base_url=self._base_url,
             auth=httpx.BasicAuth(_checked_secret_key(secret_key), ""),
@@ -130,7 +135,7 @@ class TossClient:
 
     @property
     def is_available(self) -> bool:
-        """False while the circuit breaker is open: a call now would not be sent."""
+        """False while the circuit of confirms is open: one that is asked for now would not be sent."""
         return self._breaker.is_available
 
     async def confirm(self, payment_key: str, *, order_id: str, amount: int, idempotency_key: str) -> Answer:
@@ -152,6 +157,7 @@ class TossClient:
             asked=asked,
             read=read_confirm,
             deadline=self._deadline,
+            breaker=self._breaker,
             headers={"Idempotency-Key": idempotency_key},
             json={"paymentKey": payment_key, "orderId": order_id, "amount": amount},
         )
@@ -176,7 +182,15 @@ class TossClient:
         return await self._look_up("look_up_order", path=f"/v1/payments/orders/{order_id}", asked=asked)
 
     async def _look_up(self, name: str, *, path: str, asked: Asked) -> Answer:
-        call = _Call(name, method="GET", path=path, asked=asked, read=read_look_up, deadline=self._look_up_deadline)
+        call = _Call(
+            name,
+            method="GET",
+            path=path,
+            asked=asked,
+            read=read_look_up,
+            deadline=self._look_up_deadline,
+            breaker=self._look_up_breaker,
+        )
         return await self._ask(call)
 
     async def _ask(self, call: _Call) -> Answer:
@@ -187,8 +201,8 @@ class TossClient:
 
     async def _in_slot(self, call: _Call) -> Answer:
         """The bulkhead: a slow Toss may hold this many calls, and no more of the process than that."""
-        if not self._breaker.is_available:
-            return self._left_alone()  # without queueing first
+        if not call.breaker.is_available:
+            return _left_alone(call)  # without queueing first
         ends_at = asyncio.get_running_loop().time() + call.deadline.total_seconds()
         try:
             async with asyncio.timeout(min(self._slot_wait, call.deadline).total_seconds()):
@@ -202,23 +216,20 @@ class TossClient:
             self._slots.release()
 
     async def _guarded(self, call: _Call, *, ends_at: float) -> Answer:
-        permit = self._breaker.admit()
+        permit = call.breaker.admit()
         if permit is None:
-            return self._left_alone()
+            return _left_alone(call)
         try:
             outcome = await self._exchange(call, ends_at=ends_at)
             answer = outcome if isinstance(outcome, Unknown) else call.read(outcome, call.asked)
         except BaseException:  # cancelled
-            self._breaker.abandoned(permit)
+            call.breaker.abandoned(permit)
             raise
         if _is_failing(outcome, answer):
-            self._breaker.failed(permit)
+            call.breaker.failed(permit)
         else:
-            self._breaker.succeeded(permit)
+            call.breaker.succeeded(permit)
         return answer
-
-    def _left_alone(self) -> Unknown:
-        return Unknown(UnknownBecause.CIRCUIT_OPEN, retry_after=self._breaker.pause_left)
 
     async def _exchange(self, call: _Call, *, ends_at: float) -> Reply | Unknown:
         """The total deadline: each of httpx's timeouts only measures one silence, so a dripping answer never ends."""
@@ -254,6 +265,10 @@ class TossClient:
                     return Unknown(UnknownBecause.MALFORMED, message="longer than any payment")
         retry_after = parse_retry_after(response.headers.get("Retry-After"), at=datetime.now(UTC))
         return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
+
+
+def _left_alone(call: _Call) -> Unknown:
+    return Unknown(UnknownBecause.CIRCUIT_OPEN, retry_after=call.breaker.pause_left)
 
 
 def _checked_base_url(text: str) -> str:

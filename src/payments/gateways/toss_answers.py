@@ -80,7 +80,7 @@ def parse_retry_after(header: str | None, *, at: datetime) -> timedelta | None:
     else:
         try:
             until = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):  # what the parser makes of absurd years and zones
             return None
         wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - at
     return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)

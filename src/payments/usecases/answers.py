@@ -153,7 +153,8 @@ async def _record_cancelled(
 
 async def _record_unknown(session: AsyncSession, payment: Payment, unknown: Unknown, *, at: datetime) -> None:
     if payment.status is PaymentStatus.PENDING:
-        payment.check_later(at=at, not_before=unknown.retry_after)
+        plan = payment.check_later if unknown.was_sent else payment.check_soon
+        plan(at=at, not_before=unknown.retry_after)
         log.warning("payment.outcome_unknown", order_id=payment.order_id, because=unknown.because.value)
     if unknown.because is UnknownBecause.MISMATCH and unknown.payment is not None:
         await note_mismatch(session, payment, unknown.payment, at=at)
