@@ -36,7 +36,7 @@ bench: .venv/dev ## Measure the confirm path on this machine
 	$(BIN)/python -m bench.confirm
 
 proof: .venv/dev ## Run the longer proofs: races and random sequences, many times over
-	$(BIN)/python -m pytest -n 2 --dist loadfile --proof
+	$(BIN)/python -m pytest -n 2 --dist loadfile --proof tests/integration/test_races.py tests/integration/test_storms.py
 
 lock: .venv/dev ## Write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements.txt

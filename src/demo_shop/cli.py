@@ -74,7 +74,9 @@ def _serve(host: str, port: int) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line for each look at a payment is too many
     # No access log: the success page's URL holds a payment key.
-    config = uvicorn.Config(create_shop(settings), host=host, port=port, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        create_shop(settings), host=host, port=port, log_level="warning", access_log=False, server_header=False
+    )
     server = uvicorn.Server(config)
     # When the server has finished what it held it hands the signal on; being told to stop is no failure.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -14,8 +14,8 @@ from payments.observability import configure_logging
 from payments.settings import Settings, SettingsInvalid, read_settings
 
 DONE: Final = 0
-DATA_WRONG: Final = 1
 USAGE_WRONG: Final = 2
+HIGHEST_PORT: Final = 65_535
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -65,7 +65,7 @@ def _add(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     parser = commands.add_parser(
-        name, help=summary, description=f"{summary.capitalize()}.", epilog=f"Example: {example}"
+        name, help=summary, description=f"{summary[0].upper() + summary[1:]}.", epilog=f"Example: {example}"
     )
     parser.set_defaults(run=run)
     if add_options is not None:
@@ -74,13 +74,26 @@ def _add(
 
 def _server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on (default: %(default)s)")
+
+
+def port(text: str) -> int:
+    """A port to listen on; the name stands in the message of a wrong one."""
+    number = int(text)
+    if not 1 <= number <= HIGHEST_PORT:
+        raise ValueError(text)
+    return number
+
+
+def port_base(text: str) -> int:
+    """The first of three ports, 100 apart."""
+    return port(str(port(text) + 200)) - 200
 
 
 def _base_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port-base",
-        type=int,
+        type=port_base,
         default=8000,
         metavar="N",
         help="API on N, sandbox on N+100, shop on N+200 (default: 8000)",
@@ -107,7 +120,12 @@ def _settings() -> Settings:
 def _api(options: argparse.Namespace) -> int:
     from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
 
-    serve(_settings(), host=options.host, port=options.port)
+    settings = _settings()
+    try:
+        serve(settings, host=options.host, port=options.port)
+    except OSError as error:
+        print(f"payments: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
+        return USAGE_WRONG
     return DONE
 
 
@@ -123,8 +141,12 @@ def _migrate(_: argparse.Namespace) -> int:
 
     try:
         migrate(_settings().database_url.get_secret_value())
-    except DatabaseUnavailable as error:
-        print(f"payments: {error.detail}", file=sys.stderr)
+    except DatabaseUnavailable:
+        print(
+            "payments: cannot work on the database of DATABASE_URL: it cannot be reached, refuses the login, "
+            "or somebody holds a lock on its tables",
+            file=sys.stderr,
+        )
         return USAGE_WRONG
     print(f"The database is at {expected_revision()}.")
     return DONE

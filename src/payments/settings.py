@@ -74,8 +74,8 @@ class Settings(BaseModel):
 
     def _urls(self) -> list[str]:
         problems = []
-        if not self.database_url.get_secret_value().startswith("postgresql+psycopg://"):
-            problems.append("DATABASE_URL must start with postgresql+psycopg://")
+        if not _is_database(self.database_url.get_secret_value()):
+            problems.append("DATABASE_URL must look like postgresql+psycopg://user:password@host:5432/database")
         if not _is_http(self.toss_api_url):
             problems.append("TOSS_API_URL must be an http(s) URL")
         if self.orders_url is not None and not _is_http(self.orders_url):
@@ -149,6 +149,14 @@ def _is_http(url: str) -> bool:
     except ValueError:  # its message repeats the URL
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and has_port
+
+
+def _is_database(url: str) -> bool:
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
+    return url.startswith("postgresql+psycopg://")
 
 
 def _is_origin(text: str) -> bool:

@@ -82,9 +82,6 @@ REFUND_TRANSITIONS: Final[dict[RefundStatus, frozenset[RefundStatus]]] = {
 # The PG has taken the money, and at least some of it is still with the shop.
 CAPTURED: Final = frozenset({S.COMPLETED, S.PARTIALLY_REFUNDED})
 
-# Nothing that the buyer or the shop does moves the payment any further.
-FINAL: Final = frozenset({S.CANCELLED, S.REFUNDED})
-
 
 def allowed_edges() -> list[tuple[PaymentStatus | None, PaymentStatus]]:
     """Every edge that a row of the history may show, prepare (from nothing) first."""

@@ -2,6 +2,7 @@ import asyncio
 from collections import Counter
 
 import httpx
+import pytest
 from sqlalchemy import func, select
 
 from payments.db import transaction
@@ -19,6 +20,14 @@ from tests.integration.world import (
     read,
     until,
 )
+
+ROUNDS_IN_PROOF = 20
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A race that is run once may be won by luck."""
+    metafunc.fixturenames.append("round_number")
+    metafunc.parametrize("round_number", range(ROUNDS_IN_PROOF if metafunc.config.getoption("--proof") else 1))
 
 
 class TestSimultaneously:

@@ -69,3 +69,10 @@ class TestValue:
     def test_unreadable_file_is_named_by_its_variable(self) -> None:
         with pytest.raises(CannotRun, match="DATABASE_URL_FILE"):
             value_of({"DATABASE_URL_FILE": "/nowhere"}, "DATABASE_URL")
+
+
+class TestKeys:
+    @pytest.mark.parametrize("name", ["TOSS_CLIENT_KEY", "TOSS_SECRET_KEY"])
+    def test_come_in_pairs(self, name: str) -> None:
+        with pytest.raises(CannotRun, match="pair"):
+            a_plan({name: "test_ck_own"})

@@ -1,5 +1,6 @@
 """Serves the API over HTTP."""
 
+import socket
 from typing import Final
 
 import uvicorn
@@ -12,14 +13,21 @@ GRACEFUL_SECONDS: Final = 5
 
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then let running requests end."""
-    uvicorn.run(
+    """Serve until SIGTERM or SIGINT, then let running requests end.
+
+    Raises:
+        OSError: the address cannot be had; said before anything is opened.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    config = uvicorn.Config(
         create_app(settings),
-        host=host,
-        port=port,
         http="httptools",  # the stricter parser of the two: it refuses the requests that smugglers send
         log_config=None,
         access_log=False,  # RequestLog writes one line for each request
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    with socket.create_server((host, port), family=family, backlog=config.backlog) as listener:
+        # Head and body of an answer are two writes, and must not wait for each other.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        uvicorn.Server(config).run(sockets=[listener])

@@ -324,11 +324,12 @@ def _observe(call: _Call, answer: Answer, *, seconds: float) -> None:
         kind=kind,
         order_id=call.asked.order_id,
         payment_key_ends=call.asked.payment_key and call.asked.payment_key[-6:],
-        code=answer.code if isinstance(answer, Declined | Unknown) else None,
         milliseconds=round(seconds * 1000),
     )
+    if isinstance(answer, Declined):
+        log = log.bind(code=answer.code)
     if isinstance(answer, Unknown):
-        log.warning("pg.answer_unknown", message=answer.message)
+        log.warning("pg.answer_unknown", code=answer.code, message=answer.message)
     else:
         log.info("pg.answered")
 

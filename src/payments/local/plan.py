@@ -61,7 +61,12 @@ def make_plan(environ: Mapping[str, str], ports: Ports, *, data: Path, payments_
         data: Where the sandbox keeps its payments.
         payments_url: Database of the payments.
         shop_url: Database of the shop.
+
+    Raises:
+        CannotRun: Only one of the two keys of Toss is set.
     """
+    if pays_at_toss(environ) != _is_set(environ, "TOSS_CLIENT_KEY"):
+        raise CannotRun("TOSS_CLIENT_KEY and TOSS_SECRET_KEY are a pair: set both for Toss, or none for the sandbox.")
     payments = _unset(environ, _payments_defaults(environ, ports, payments_url))
     shop = Program(
         name="shop",

@@ -42,7 +42,7 @@ def run(*, port_base: int, data: Path) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         ports = _free_ports(port_base)
-        data.mkdir(parents=True, exist_ok=True)
+        _make(data)
         with _databases(os.environ, data) as databases:
             plan = make_plan(os.environ, ports, data=data, payments_url=databases.payments, shop_url=databases.shop)
             code = asyncio.run(_supervise(plan, databases, lambda: _greet(ports, data, began_at)))
@@ -56,6 +56,13 @@ def run(*, port_base: int, data: Path) -> int:
         return PROBLEM
     say("Everything has stopped; the data stay.  모두 멈췄습니다. 데이터는 그대로 있습니다.")
     return code
+
+
+def _make(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRun(f"The data directory {data} cannot be made ({error.strerror}).") from error
 
 
 def _greet(ports: Ports, data: Path, began_at: float) -> None:

@@ -1,0 +1,73 @@
+import socket
+
+import pytest
+
+from payments.cli import DONE, USAGE_WRONG, main
+
+LOCAL = {
+    "ENVIRONMENT": "local",
+    "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nowhere",
+    "TOSS_CLIENT_KEY": "test_ck_sandbox0000000000000000000000",
+    "TOSS_SECRET_KEY": "test_sk_sandbox0000000000000000000000",
+}
+COMMANDS = ("run", "api", "worker", "migrate", "demo-purchase")
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LOCAL.items():
+        monkeypatch.setenv(name, value)
+
+
+class TestUsage:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself_with_an_example(
+        self, command: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "--help"])
+
+        assert stopped.value.code == DONE
+        assert f"Example: payments {command}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["fly"],
+            ["api", "--port", "70000"],
+            ["api", "--port", "0"],
+            ["api", "--port", "x"],
+            ["run", "--port-base", "65400"],
+            ["demo-purchase", "--port-base", "99999"],
+        ],
+    )
+    def test_wrong_usage_is_exit_code_2(self, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+
+        assert stopped.value.code == USAGE_WRONG
+
+    def test_a_configuration_that_is_not_usable_is_exit_code_2(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("DATABASE_URL", raising=False)
+
+        assert main(["migrate"]) == USAGE_WRONG
+        assert "DATABASE_URL" in capsys.readouterr().err
+
+    def test_a_database_that_is_away_is_told_without_a_traceback(
+        self, local: None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["migrate"]) == USAGE_WRONG
+        assert capsys.readouterr().err.startswith("payments: cannot work on the database")
+
+    def test_a_port_that_is_taken_is_told_without_a_traceback(
+        self, local: None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+
+            assert main(["api", "--port", str(port)]) == USAGE_WRONG
+
+        assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
