@@ -10,6 +10,7 @@ from typing import Final
 
 from payments import __version__
 from payments.errors import DatabaseUnavailable
+from payments.local.plan import HIGHEST_BASE
 from payments.observability import configure_logging
 from payments.settings import Settings, SettingsInvalid, read_settings
 
@@ -87,7 +88,10 @@ def port(text: str) -> int:
 
 def port_base(text: str) -> int:
     """The first of three ports, 100 apart."""
-    return port(str(port(text) + 200)) - 200
+    number = int(text)
+    if not 1 <= number <= HIGHEST_BASE:
+        raise ValueError(text)
+    return number
 
 
 def _base_option(parser: argparse.ArgumentParser) -> None:

@@ -55,6 +55,9 @@ class DatabaseRefused(Exception):
 
 Sessions = async_sessionmaker[AsyncSession]
 
+# How often a use case reads again after a lost race before its caller is told to come back.
+RACES: Final = 5
+
 # What a lost race looks like, by the constraint that noticed it.
 CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
     "uq_payments_order_id": ConcurrentUpdate,  # two first prepares of one order: the loser reads the winner's

@@ -13,6 +13,7 @@ from payments.db import Base, listed
 from payments.errors import AmountMismatch, PaymentKeyMismatch, RefundAlreadyDecided, TransitionNotAllowed
 from payments.ids import new_id
 from payments.states import (
+    CAPTURED,
     REFUND_TRANSITIONS,
     TRANSITIONS,
     Cause,
@@ -153,8 +154,7 @@ class Payment(Base):
     @property
     def refundable_amount(self) -> int:
         """What can still be given back, in won."""
-        captured = self.status in {PaymentStatus.COMPLETED, PaymentStatus.PARTIALLY_REFUNDED}
-        return self.amount - self.refunded_amount if captured else 0
+        return self.amount - self.refunded_amount if self.status in CAPTURED else 0
 
     @property
     def expires_at(self) -> datetime:

@@ -96,20 +96,19 @@ async def failure_of_attempt(session: AsyncSession, payment_id: UUID, payment_ke
     return await session.scalar(failed.limit(1))
 
 
-async def claim_unresolved(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[Payment]:
+async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> Sequence[Payment]:
     """Take the payments whose outcome is due to be asked for, oldest first, away from everybody else for `lease`.
 
-    Time is the database's, so that workers with different clocks agree on what is due.
+    `now` is `database_now`, so that workers with different clocks agree on what is due.
     """
     due = (
         select(Payment)
-        .where(Payment.status == PaymentStatus.PENDING, Payment.next_check_at <= func.now())
+        .where(Payment.status == PaymentStatus.PENDING, Payment.next_check_at <= now)
         .order_by(Payment.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     payments = (await session.scalars(due)).all()
-    until = await database_now(session) + lease
     for payment in payments:
-        payment.next_check_at = until
+        payment.next_check_at = now + lease
     return payments

@@ -82,6 +82,9 @@ REFUND_TRANSITIONS: Final[dict[RefundStatus, frozenset[RefundStatus]]] = {
 # The PG has taken the money, and at least some of it is still with the shop.
 CAPTURED: Final = frozenset({S.COMPLETED, S.PARTIALLY_REFUNDED})
 
+# The PG has taken the money, wherever it is now.
+EVER_CAPTURED: Final = CAPTURED | {S.REFUNDED}
+
 
 def allowed_edges() -> list[tuple[PaymentStatus | None, PaymentStatus]]:
     """Every edge that a row of the history may show, prepare (from nothing) first."""

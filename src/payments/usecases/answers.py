@@ -20,7 +20,7 @@ from payments.gateways.pg import (
 from payments.models import Payment, VirtualAccount
 from payments.outbox import announce
 from payments.records import DiscrepancyKind, EventType, Json
-from payments.states import CAPTURED, Cause, PaymentMethod, PaymentStatus
+from payments.states import CAPTURED, EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
 
 log = structlog.get_logger()
 
@@ -116,16 +116,14 @@ async def _record_deposit_awaited(
         await announce(session, payment, EventType.WAITING_FOR_DEPOSIT, at=at)
         log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
         return
-    kind = {
+    if payment.status in EVER_CAPTURED:
         # Either the bank took the deposit back, or the PG was asked before the deposit came and answered after it.
-        PaymentStatus.COMPLETED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
-        PaymentStatus.PARTIALLY_REFUNDED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
-        PaymentStatus.REFUNDED: DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG,
-        PaymentStatus.FAILED: DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE,
-        PaymentStatus.CANCELLED: DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE,
-    }.get(payment.status)
-    if kind is not None:
-        await discrepancies.note(session, kind, payment, theirs=_theirs(held), at=at)
+        kind = DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG
+    elif payment.status in {PaymentStatus.FAILED, PaymentStatus.CANCELLED}:
+        kind = DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE
+    else:
+        return
+    await discrepancies.note(session, kind, payment, theirs=_theirs(held), at=at)
 
 
 async def _record_declined(
@@ -135,7 +133,7 @@ async def _record_declined(
         payment.fail(declined.code, declined.message, at=at, cause=cause)
         await announce(session, payment, EventType.FAILED, at=at)
         log.info("payment.failed", order_id=payment.order_id, pg_code=declined.code, cause=cause.value)
-    elif payment.status in CAPTURED or payment.status is PaymentStatus.REFUNDED:
+    elif payment.status in EVER_CAPTURED:
         theirs: dict[str, Json] = {"code": declined.code}
         await discrepancies.note(session, DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG, payment, theirs=theirs, at=at)
 

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.background import Background
-from payments.db import Sessions, transaction
+from payments.db import RACES, Sessions, transaction
 from payments.errors import (
     AmountMismatch,
     ConcurrentUpdate,
@@ -29,7 +29,6 @@ from payments.usecases.answers import note_mismatch, record
 
 log = structlog.get_logger()
 
-RACES: Final = 5  # how often a lost race is read again before the caller is told to come back
 # How long the recording of an answer outlasts a database that went away, between tries.
 RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
 

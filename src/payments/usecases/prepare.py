@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from payments.db import Sessions, transaction
+from payments.db import RACES, Sessions, transaction
 from payments.errors import (
     AlreadyPaid,
     AmountMismatch,
@@ -48,7 +48,6 @@ NOT_PREPARABLE: Final[dict[PaymentStatus, type[PaymentError]]] = {
 }
 
 PRINTABLE_URL: Final = re.compile(r"[!-\[\]-~]{1,2000}")  # ASCII without spaces, controls and backslashes
-RACES: Final = 5  # how often a lost race is read again before the caller is told to come back
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
-from payments.db import Sessions, transaction
+from payments.db import RACES, Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
@@ -25,7 +25,6 @@ log = structlog.get_logger()
 CONFIRM_WINDOW: Final = timedelta(minutes=10)
 ABSENCE_MARGIN: Final = timedelta(minutes=5)  # what may still be under way when the window closes
 GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the payment stays PENDING all the same
-RACES: Final = 5  # how often a lost race is read again before the payment is left for the next round
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, l
     """
     async with transaction(sessions) as session:
         now = await database_now(session)
-        due = await claim_unresolved(session, lease=lease, limit=limit)
+        due = await claim_unresolved(session, now=now, lease=lease, limit=limit)
         claimed = [_unresolved(payment, now=now) for payment in due]
     outcomes = await asyncio.gather(
         *(_resolve(one, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
