@@ -20,6 +20,8 @@ from types import FrameType
 PORT = 5432  # Names the socket file only: the server listens on no TCP port.
 READY = b"ready\n"
 FAST_SHUTDOWN_SECONDS = 30  # Its checkpoint may be slow on a busy disk; after that, WAL recovery has to do.
+OUTLIVED_SECONDS = 3
+REFUSED_TO_START = 1  # the exit code of a FATAL error at start
 POLL_SECONDS = 0.005
 
 
@@ -44,7 +46,12 @@ def main(arguments: list[str]) -> int:
         if not cluster_of(data).exists():
             _make_cluster(bindir, data, sync="fsync=off" not in settings, lock=lock.fileno())
         with _socket_directory(sockets):
-            return _serve(bindir, data, sockets=sockets, settings=settings)
+            # A backend may outlive its killed server for a moment, and PostgreSQL refuses to start beside it.
+            patience_ends = time.monotonic() + OUTLIVED_SECONDS
+            while (code := _serve(bindir, data, sockets=sockets, settings=settings)) == REFUSED_TO_START:
+                if time.monotonic() > patience_ends:
+                    break
+            return code
 
 
 def cluster_of(data: Path) -> Path:
