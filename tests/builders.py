@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from payments.db import Base
-from payments.gateways.pg import PgPayment, PgStatus, PgVirtualAccount
-from payments.models import Payment, VirtualAccount
+from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgVirtualAccount
+from payments.models import Payment, Refund, VirtualAccount
 from payments.states import Cause, PaymentMethod, PaymentStatus
 
 AT: Final = datetime(2026, 11, 2, 3, 0, tzinfo=UTC)
@@ -15,6 +15,7 @@ ORDER_ID: Final = "order-000001"
 PAYMENT_KEY: Final = "tviva20261102120000Ab1Cd"
 CONFIRM_KEY: Final = "confirm-key-of-this-attempt"
 WEBHOOK_SECRET: Final = "ps_0123456789abcdefghijklmnopqr"
+GIVEN_BACK: Final = "txrd_given_back"  # the PG's key of the one cancel there is
 ACCOUNT: Final = VirtualAccount("20", "X6505636518308", "박토스", AT + timedelta(days=3))
 
 
@@ -72,10 +73,29 @@ def a_held_payment(
         failure_code=None,
         failure_message=None,
     )
+    if status in {PgStatus.CANCELED, PgStatus.PARTIAL_CANCELED} and held.balance_amount < amount:
+        held = replace(held, cancels=(a_cancel(amount - held.balance_amount, balance_after=held.balance_amount),))
     if status is PgStatus.WAITING_FOR_DEPOSIT:
-        issued = PgVirtualAccount(ACCOUNT.bank, ACCOUNT.account_number, ACCOUNT.holder, ACCOUNT.due_at)
+        issued = PgVirtualAccount(ACCOUNT.bank, ACCOUNT.account_number, ACCOUNT.holder, ACCOUNT.due_at, "NONE")
         return replace(held, method="가상계좌", virtual_account=issued)
     return held
+
+
+def a_cancel(amount: int, *, balance_after: int, key: str = GIVEN_BACK, reason: str = "고객 변심") -> PgCancel:
+    """Money that the PG gave back, or was never paid."""
+    return PgCancel(key, amount, balance_after, reason, AT, is_done=True)
+
+
+def given_back(payment: Payment) -> list[Refund]:
+    """The refund by which a payment of `a_payment` got where it stands; none where nothing went back."""
+    if payment.refunded_amount == 0:
+        return []
+    before = a_payment(PaymentStatus.COMPLETED, payment.amount)
+    refund = Refund.adopt(
+        before, payment.refunded_amount, reason="고객 변심", transaction_key=GIVEN_BACK, at=AT, cause=Cause.API
+    )
+    refund.payment_id = payment.id
+    return [refund]
 
 
 def columns(entity: Base) -> dict[str, object]:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from payments import __version__
 from payments.errors import DatabaseUnavailable
@@ -54,7 +54,26 @@ def _parser() -> argparse.ArgumentParser:
         "payments demo-purchase --port-base 9000",
         _demo_options,
     )
+    _add_refunds(commands)
     return parser
+
+
+def _add_refunds(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    refunds = commands.add_parser(
+        "refunds",
+        help="look after money that goes back",
+        description="Look after money that goes back.",
+        epilog="Example: payments refunds resolve",
+    )
+    verbs = refunds.add_subparsers(required=True, metavar="VERB")
+    _add(
+        verbs,
+        "resolve",
+        _resolve_refunds,
+        "ask the payment gateway about every refund whose outcome is unknown, now",
+        "payments refunds resolve --order order-20261122-0001 --json",
+        _resolve_options,
+    )
 
 
 def _add(
@@ -115,16 +134,32 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
     _base_option(parser)
 
 
-def _settings() -> Settings:
+def _resolve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--order", metavar="ORDER_ID", help="only the refund of this order (default: all)")
+    parser.add_argument(
+        "--limit", type=count, default=1000, metavar="N", help="at most N, oldest first (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def count(text: str) -> int:
+    """How many, at least one."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _settings(*, log_to: TextIO) -> Settings:
     settings = read_settings(os.environ)
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, to=log_to)
     return settings
 
 
 def _api(options: argparse.Namespace) -> int:
     from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
 
-    settings = _settings()
+    settings = _settings(log_to=sys.stdout)
     try:
         serve(settings, host=options.host, port=options.port)
     except OSError as error:
@@ -136,7 +171,7 @@ def _api(options: argparse.Namespace) -> int:
 def _worker(_: argparse.Namespace) -> int:
     from payments.jobs import work  # noqa: PLC0415 - the same for the scheduler
 
-    asyncio.run(work(_settings()))
+    asyncio.run(work(_settings(log_to=sys.stdout)))
     return DONE
 
 
@@ -144,7 +179,7 @@ def _migrate(_: argparse.Namespace) -> int:
     from payments.schema import expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
 
     try:
-        migrate(_settings().database_url.get_secret_value())
+        migrate(_settings(log_to=sys.stderr).database_url.get_secret_value())
     except DatabaseUnavailable:
         print(
             "payments: cannot work on the database of DATABASE_URL: it cannot be reached, refuses the login, "
@@ -154,6 +189,17 @@ def _migrate(_: argparse.Namespace) -> int:
         return USAGE_WRONG
     print(f"The database is at {expected_revision()}.")
     return DONE
+
+
+def _resolve_refunds(options: argparse.Namespace) -> int:
+    from payments.reports import resolve  # noqa: PLC0415 - the other commands start faster without it
+
+    settings = _settings(log_to=sys.stderr)
+    try:
+        return asyncio.run(resolve(settings, order_id=options.order, limit=options.limit, as_json=options.json))
+    except DatabaseUnavailable as error:
+        print(f"payments: {error.detail}", file=sys.stderr)
+        return USAGE_WRONG
 
 
 def _run(options: argparse.Namespace) -> int:

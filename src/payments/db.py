@@ -1,11 +1,12 @@
 """The database: the mapped base, the engine, and the only way to open a transaction."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from sqlalchemy import BigInteger, DateTime, Enum, MetaData, String
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -14,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm.exc import StaleDataError
 
-from payments.errors import ConcurrentUpdate, DatabaseUnavailable, PaymentError, PaymentKeyMismatch
+from payments.errors import (
+    ConcurrentUpdate,
+    DatabaseUnavailable,
+    PaymentError,
+    PaymentKeyMismatch,
+    RefundInProgress,
+    Unavailable,
+)
 
 type_map = {datetime: DateTime(timezone=True), int: BigInteger, str: String}
 
@@ -58,12 +66,21 @@ Sessions = async_sessionmaker[AsyncSession]
 # How often a use case reads again after a lost race before its caller is told to come back.
 RACES: Final = 5
 
+# How long the recording of an answer outlasts a database that went away, between tries.
+RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
+
+T = TypeVar("T")
+
 # What a lost race looks like, by the constraint that noticed it.
 CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
     "uq_payments_order_id": ConcurrentUpdate,  # two first prepares of one order: the loser reads the winner's
     "uq_payments_payment_key": PaymentKeyMismatch,
     "pk_payment_events": ConcurrentUpdate,  # two writers took the same place in one payment's history
     "uq_outbox_messages_payment_id_sequence": ConcurrentUpdate,
+    "uq_refunds_payment_id_requested": RefundInProgress,
+    "uq_refunds_request_id": ConcurrentUpdate,
+    "uq_refunds_transaction_key": ConcurrentUpdate,  # the same cancel was adopted by somebody else
+    "uq_idempotent_requests_key_hash": ConcurrentUpdate,
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -122,6 +139,20 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     except (StaleDataError, DBAPIError, PoolTimeout) as error:
         # Without the cause: PostgreSQL's details and the statement's parameters carry keys and addresses.
         raise translate(error) from None
+
+
+async def insist(work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work`, a transaction that must not be given up lightly, again while it loses races or the database is away.
+
+    Raises:
+        ConcurrentUpdate, Unavailable: after about four seconds; what the last try said.
+    """
+    for pause in RECORDING_PAUSES:
+        try:
+            return await work()
+        except (ConcurrentUpdate, Unavailable):
+            await asyncio.sleep(pause)
+    return await work()
 
 
 def translate(error: StaleDataError | DBAPIError | PoolTimeout) -> Exception:

@@ -9,17 +9,38 @@ PaymentError
 │   ├── OrderAmountMismatch        another amount than the order service holds
 │   ├── OrderNotPayable            the order is paid or closed at the order service
 │   ├── PaymentKeyMismatch         another payment key is being or was confirmed for this attempt
-│   ├── PaymentInProgress          a confirm is under way or its outcome is unknown
+│   ├── Busy                       not at this moment: the very same request may be sent again
+│   │   ├── PaymentInProgress      a confirm is under way or its outcome is unknown
+│   │   ├── RefundInProgress       another refund of the payment is under way or its outcome is unknown
+│   │   ├── RequestInProgress      the same request, under the same key, is still being worked on
+│   │   └── ConcurrentUpdate       another writer was faster; read again
 │   ├── AlreadyPaid                the money has been captured
 │   ├── AwaitingDeposit            a virtual account was issued and waits for the deposit
 │   ├── PaymentClosed              cancelled or refunded: nothing more happens
 │   ├── NotConfirmable             failed: prepare it again for a new attempt
 │   ├── TransitionNotAllowed       a move that the state machine does not have
 │   ├── RefundAlreadyDecided       a refund is decided once
-│   └── ConcurrentUpdate           another writer was faster; read again
+│   ├── NothingToRefund            no money was taken
+│   ├── AlreadyRefunded            everything has been given back
+│   ├── RefundExceedsBalance       more than is left
+│   ├── DepositArrived             too late to give up the virtual account: it has been paid
+│   └── NotGivenBack               the PG gave nothing back; carries its code and message
+│       ├── RefundRefused          for a reason of its own
+│       ├── RefundBalanceDiffers   something else is left at the PG than we believed
+│       ├── PartialRefundNotAllowed  this payment goes back as a whole or not at all
+│       ├── RefundDeadlinePassed   too late for this method
+│       ├── RefundAccountRefused   the account cannot take the money
+│       └── RefundNotNow           the bank is closed, or the last refund was a moment ago
 ├── InvalidRequest
 │   ├── RedirectNotAllowed         successUrl or failUrl is not of an allowed origin
-│   └── AmountOutOfRange           outside what the chosen method can take
+│   ├── AmountOutOfRange           outside what the chosen method can take
+│   ├── RefundAccountRequired      a paid virtual account goes back to an account only
+│   ├── RefundAccountNotAllowed    and nothing else does
+│   ├── TaxFreeExceedsRefund       a share is larger than the whole
+│   └── IdempotencyKeyReused       the key has been used for another request
+├── InvalidIdempotencyKey
+│   ├── IdempotencyKeyMissing      a request that must not happen twice has no name
+│   └── IdempotencyKeyMalformed    or one that cannot be one
 ├── PaymentDeclined                the PG refused; carries its code and message
 └── Unavailable                    nothing was changed or lost; come back later
     ├── PgUnavailable              the PG keeps failing and is left alone for a while
@@ -81,7 +102,13 @@ class PaymentKeyMismatch(Conflict):
     detail = "Another payment key belongs to this payment."
 
 
-class PaymentInProgress(Conflict):
+class Busy(Conflict):
+    """Nothing was decided about the request; it may be sent again as it is, under the same key."""
+
+    retry_after: ClassVar[timedelta] = timedelta(seconds=1)
+
+
+class PaymentInProgress(Busy):
     code = "payment_in_progress"
     detail = "A payment of this order is being confirmed; read it until it is decided."
 
@@ -118,12 +145,82 @@ class TransitionNotAllowed(Conflict):
         self.end = end
 
 
+class RefundInProgress(Busy):
+    code = "refund_in_progress"
+    detail = "Another refund of this payment is not decided yet; send the request again when it is."
+
+
+class RequestInProgress(Busy):
+    code = "request_in_progress"
+    detail = "A request with this Idempotency-Key is still being worked on; send it again to read its answer."
+
+
 class RefundAlreadyDecided(Conflict):
     code = "refund_already_decided"
     detail = "This refund has succeeded or failed; it is not decided twice."
 
 
-class ConcurrentUpdate(Conflict):
+class NothingToRefund(Conflict):
+    code = "nothing_to_refund"
+    detail = "This payment has failed: no money was taken, so none can be given back."
+
+
+class AlreadyRefunded(Conflict):
+    code = "already_refunded"
+    detail = "The whole amount of this payment has been given back."
+
+
+class RefundExceedsBalance(Conflict):
+    code = "refund_exceeds_balance"
+    detail = "More than what is left of this payment."
+
+
+class DepositArrived(Conflict):
+    code = "deposit_arrived"
+    detail = "The deposit has arrived, so the payment was not cancelled; refund it to an account of the buyer."
+
+
+class NotGivenBack(Conflict):
+    """The PG gave nothing back. `pg_code` and `pg_message` are its own, empty where it did not have to be asked."""
+
+    def __init__(self, pg_code: str = "", pg_message: str = "") -> None:
+        super().__init__()
+        self.pg_code = pg_code
+        self.pg_message = pg_message
+
+
+class RefundRefused(NotGivenBack):
+    code = "refund_refused"
+    detail = "The payment gateway refused to give the money back."
+
+
+class RefundBalanceDiffers(NotGivenBack):
+    code = "refund_balance_differs"
+    detail = "Something else is left at the payment gateway than was believed; read the payment, and ask anew."
+
+
+class PartialRefundNotAllowed(NotGivenBack):
+    code = "partial_refund_not_allowed"
+    detail = "This payment can be given back as a whole only."
+
+
+class RefundDeadlinePassed(NotGivenBack):
+    code = "refund_deadline_passed"
+    detail = "The time in which a payment of this method can be refunded is over."
+
+
+class RefundAccountRefused(NotGivenBack):
+    code = "refund_account_refused"
+    detail = "The money cannot be sent to this account; check bank, number and holder."
+
+
+class RefundNotNow(NotGivenBack):
+    code = "refund_not_now"
+    detail = "Nothing was given back: the bank does not work on it now. Ask anew later, under a new Idempotency-Key."
+    retry_after: ClassVar[timedelta] = timedelta(minutes=1)
+
+
+class ConcurrentUpdate(Busy):
     """The row changed since it was read. Handled by reading again, never by forcing."""
 
     code = "concurrent_update"
@@ -148,6 +245,40 @@ class RedirectNotAllowed(InvalidRequest):
 class AmountOutOfRange(InvalidRequest):
     code = "amount_out_of_range"
     detail = "The chosen payment method cannot take this amount."
+
+
+class RefundAccountRequired(InvalidRequest):
+    code = "refund_account_required"
+    detail = "A paid virtual account can be refunded to an account of the buyer only: name it."
+
+
+class RefundAccountNotAllowed(InvalidRequest):
+    code = "refund_account_not_allowed"
+    detail = "Only the refund of a paid virtual account goes to an account; leave it out."
+
+
+class TaxFreeExceedsRefund(InvalidRequest):
+    code = "tax_free_exceeds_refund"
+    detail = "The tax-free share is larger than the refund."
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    code = "idempotency_key_reused"
+    detail = "This Idempotency-Key was used for another request; take a new one for a new intention."
+
+
+class InvalidIdempotencyKey(PaymentError):
+    """The header `Idempotency-Key` (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/)."""
+
+
+class IdempotencyKeyMissing(InvalidIdempotencyKey):
+    code = "idempotency_key_missing"
+    detail = "Send an Idempotency-Key header: a new random one for each intention, the same one when repeating it."
+
+
+class IdempotencyKeyMalformed(InvalidIdempotencyKey):
+    code = "idempotency_key_malformed"
+    detail = "An Idempotency-Key is one to 300 visible ASCII characters."
 
 
 class PaymentDeclined(PaymentError):

@@ -1,11 +1,13 @@
 """Why a payment stands where it stands, and what happens next, in words for a person and a code for a program."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from payments.models import Payment
-from payments.states import PaymentStatus
+from payments.models import NOT_PAID_OUT, PAYING_OUT, Payment, Refund
+from payments.states import PaymentStatus, RefundStatus
 
 
 class NextAction(StrEnum):
@@ -15,6 +17,7 @@ class NextAction(StrEnum):
     WAIT = "wait"  # nobody: the PG will be asked at nextCheckAt
     DEPOSIT = "deposit"  # the buyer, at a bank
     PREPARE_AGAIN = "prepare_again"  # the buyer, with another card
+    ASK_FOR_ACCOUNT = "ask_for_account"  # the shop: the bank could not pay the buyer's refund out
     NONE = "none"
 
 
@@ -49,5 +52,44 @@ EXPLANATIONS: Final[dict[PaymentStatus, Explanation]] = {
 }
 
 
-def explain(payment: Payment) -> Explanation:
+REFUND_UNKNOWN: Final = Explanation(
+    "A refund was asked for, and the payment gateway has not said yet whether it gave the money back.", NextAction.WAIT
+)
+CANCEL_UNKNOWN: Final = Explanation(
+    "The virtual account is being given up, and the payment gateway has not said yet whether it is.", NextAction.WAIT
+)
+PAYING_OUT_EXPLAINED: Final = Explanation(
+    "The money is on its way to the buyer's account; a bank takes about two business days.", NextAction.WAIT
+)
+NOT_PAID_OUT_EXPLAINED: Final = Explanation(
+    "The bank could not pay the refund into the buyer's account. Another account is needed.",
+    NextAction.ASK_FOR_ACCOUNT,
+)
+REVERSED: Final = Explanation(
+    "The bank took the deposit back, so that the virtual account waits for it again.", NextAction.DEPOSIT
+)
+
+
+def explain(payment: Payment, refunds: Sequence[Refund] = ()) -> Explanation:
+    """Why the payment stands where it does, and whose turn it is. `refunds` are all of the payment's."""
+    if any(refund.status is RefundStatus.REQUESTED for refund in refunds):
+        return REFUND_UNKNOWN
+    if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT:
+        return _explain_waiting(payment)
+    if payment.account_refund_status in NOT_PAID_OUT:
+        return NOT_PAID_OUT_EXPLAINED
+    if payment.account_refund_status == PAYING_OUT:
+        return PAYING_OUT_EXPLAINED
     return EXPLANATIONS[payment.status]
+
+
+def _explain_waiting(payment: Payment) -> Explanation:
+    if payment.cancel_key is not None:
+        return CANCEL_UNKNOWN
+    return REVERSED if payment.reversed_at is not None else EXPLANATIONS[payment.status]
+
+
+def next_check_at(payment: Payment, refunds: Sequence[Refund] = ()) -> datetime | None:
+    """When the PG is asked next about anything of this payment; None if nothing is expected to change."""
+    waiting = [refund.next_check_at for refund in refunds if refund.status is RefundStatus.REQUESTED]
+    return min((at for at in (*waiting, payment.next_check_at) if at is not None), default=None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +12,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from payments.errors import Unavailable
 from payments.resources import Resources, open_resources
 from payments.settings import Settings
-from payments.usecases.recover import recover
+from payments.usecases.recover import recover, watch
+from payments.usecases.refund import resolve_due_refunds
 
 log = structlog.get_logger()
 
@@ -27,15 +29,16 @@ async def work(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_resources(settings) as resources:
         scheduler = AsyncIOScheduler(timezone=SEOUL)
-        scheduler.add_job(
-            recover_due,
-            "interval",
-            seconds=RECOVER_EVERY.total_seconds(),
-            args=[resources],
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,  # late is better than never
-        )
+        for job in (recover_due, watch_due, resolve_due):
+            scheduler.add_job(
+                job,
+                "interval",
+                seconds=RECOVER_EVERY.total_seconds(),
+                args=[resources],
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,  # late is better than never
+            )
         scheduler.start()
         log.info("worker.started", toss=settings.toss_api_url)
         await stopping.wait()
@@ -47,13 +50,26 @@ async def work(settings: Settings) -> None:
 
 async def recover_due(resources: Resources) -> None:
     """Ask the PG about every payment whose outcome is unknown and due."""
+    await _finish(resources, recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease))
+
+
+async def watch_due(resources: Resources) -> None:
+    """Look at the virtual accounts that are due."""
+    every = resources.settings.toss_deposit_check
+    await _finish(
+        resources, watch(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease, every=every)
+    )
+
+
+async def resolve_due(resources: Resources) -> None:
+    """Ask the PG about every refund whose outcome is unknown and due."""
+    await _finish(
+        resources, resolve_due_refunds(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease)
+    )
+
+
+async def _finish(resources: Resources, work: Coroutine[object, object, int]) -> None:
     try:
-        await resources.background.finish(
-            recover(
-                sessions=resources.sessions,
-                pg=resources.pg,
-                lease=resources.confirm_lease,
-            )
-        )
+        await resources.background.finish(work)
     except Unavailable as error:
         log.warning("worker.waiting", code=error.code)

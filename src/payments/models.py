@@ -10,7 +10,14 @@ from sqlalchemy import DDL, CheckConstraint, ForeignKey, Index, String, event, t
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 from payments.db import Base, listed
-from payments.errors import AmountMismatch, PaymentKeyMismatch, RefundAlreadyDecided, TransitionNotAllowed
+from payments.errors import (
+    AmountMismatch,
+    PaymentKeyMismatch,
+    RefundAlreadyDecided,
+    RefundExceedsBalance,
+    TaxFreeExceedsRefund,
+    TransitionNotAllowed,
+)
 from payments.ids import new_id
 from payments.states import (
     CAPTURED,
@@ -37,6 +44,22 @@ CHECK_DELAYS: Final = (
     timedelta(minutes=1),
     timedelta(minutes=5),
 )
+
+
+# A deposit is looked for soon after the account was issued, and a reversal soon after the deposit; from then on at
+# the pace that the operator has set.
+FIRST_DEPOSIT_CHECK: Final = timedelta(seconds=10)
+# A deposit of the last minute is still on its way when the due date passes.
+DEPOSIT_GRACE: Final = timedelta(minutes=10)
+# Banks take most deposits that they take back within two minutes (Toss's staff in its developers' community).
+REVERSAL_WATCH: Final = timedelta(minutes=15)
+# What a bank has not paid out yet is asked about the less often the longer it takes; it may take nine days
+# (https://docs.tosspayments.com/guides/v2/cancel-payment).
+_PAY_OUT_PACE: Final = 10
+
+# How a refund to an account gets on, in the PG's words (https://docs.tosspayments.com/reference, virtualAccount).
+PAYING_OUT: Final = "PENDING"
+NOT_PAID_OUT: Final = frozenset({"FAILED", "PARTIAL_FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +92,11 @@ class Payment(Base):
             "AND pending_since IS NOT NULL AND next_check_at IS NOT NULL)",
             name="pending_can_be_resolved",
         ),
+        CheckConstraint(
+            "status <> 'WAITING_FOR_DEPOSIT' OR (payment_key IS NOT NULL AND next_check_at IS NOT NULL)",
+            name="deposit_is_looked_for",
+        ),
+        CheckConstraint("cancel_key IS NULL OR cancel_reason IS NOT NULL", name="cancel_has_reason"),
         CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
         CheckConstraint(
             "status NOT IN ('COMPLETED', 'PARTIALLY_REFUNDED', 'REFUNDED') "
@@ -103,6 +131,13 @@ class Payment(Base):
     account_number: Mapped[str | None] = mapped_column(String(20))
     account_holder: Mapped[str | None] = mapped_column(String(100))
     account_due_at: Mapped[datetime | None]
+    account_refund_status: Mapped[str | None] = mapped_column(String(20))  # the PG's word
+    account_refund_asked_at: Mapped[datetime | None]
+    is_partial_cancelable: Mapped[bool]
+    cancel_key: Mapped[str | None] = mapped_column(String(64))  # the PG idempotency key of a cancel that is promised
+    cancel_reason: Mapped[str | None] = mapped_column(String(200))
+    cancel_actor: Mapped[str | None] = mapped_column(String(100))
+    cancel_request_id: Mapped[UUID | None]  # the request that gave the payment up
     receipt_url: Mapped[str | None] = mapped_column(String(500))
     next_check_at: Mapped[datetime | None]  # when the PG is to be asked (again) what happened
     check_count: Mapped[int]
@@ -112,6 +147,7 @@ class Payment(Base):
     pending_since: Mapped[datetime | None]
     approved_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    reversed_at: Mapped[datetime | None]  # when the bank took a deposit back, until another one comes
     cancelled_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column()
 
@@ -141,6 +177,7 @@ class Payment(Base):
             customer_email=customer_email,
             currency=CURRENCY,
             refunded_amount=0,
+            is_partial_cancelable=True,
             attempt=1,
             check_count=0,
             last_sequence=0,
@@ -182,6 +219,9 @@ class Payment(Base):
         self._move_to(PaymentStatus.CREATED, by="retry", at=at, cause=cause)
         self.payment_key = self.confirm_key = self.webhook_secret = self.receipt_url = None
         self.account_bank = self.account_number = self.account_holder = self.account_due_at = None
+        self.account_refund_status = self.account_refund_asked_at = self.reversed_at = None
+        self.is_partial_cancelable = True
+        self.cancel_reason = self.cancel_actor = self.cancel_request_id = None
         self.fail_code = self.fail_reason = self.pending_since = None
         self.prepared_at = at
 
@@ -231,75 +271,155 @@ class Payment(Base):
             raise PaymentKeyMismatch
         self._move_to(PaymentStatus.APPROVED, by="approve", at=at, cause=cause)
         self.approved_at = approved_at
+        self.reversed_at = None
         self.fail_code = self.fail_reason = None
+        self.cancel_key = None  # the deposit was faster than the cancel
         self._stop_checking()
 
     def complete(self, *, at: datetime, cause: Cause) -> None:
         """The capture is done; with Toss this is the same moment as the approval."""
         self._move_to(PaymentStatus.COMPLETED, by="complete", at=at, cause=cause)
         self.completed_at = at
+        if self.account_number is not None:
+            self.next_check_at = at + FIRST_DEPOSIT_CHECK  # a bank may still take a deposit back
 
     def await_deposit(self, account: VirtualAccount, *, at: datetime, cause: Cause) -> None:
-        """The PG issued a virtual account; `next_check_at` becomes the moment after which nothing can come."""
+        """The PG issued a virtual account, and the deposit is looked for from now on."""
         self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="await_deposit", at=at, cause=cause)
+        self.keep_account(account)
+        self.next_check_at = at + FIRST_DEPOSIT_CHECK
+        self.check_count = 0
+
+    def keep_account(self, account: VirtualAccount) -> None:
+        """The account that the PG issued for this attempt."""
         self.account_bank = account.bank
         self.account_number = account.account_number
         self.account_holder = account.holder
         self.account_due_at = account.due_at
-        self.next_check_at = account.due_at
-        self.check_count = 0
 
     def reverse_deposit(self, *, at: datetime, cause: Cause) -> None:
         """The bank took a deposit back; the same account waits again."""
         self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="reverse_deposit", at=at, cause=cause)
         self.approved_at = self.completed_at = None
-        self.next_check_at = self.account_due_at
+        self.reversed_at = at
+        self.next_check_at = at + FIRST_DEPOSIT_CHECK
 
     def fail(self, code: str, reason: str, *, at: datetime, cause: Cause) -> None:
         """This attempt will never take money. `code` and `reason` are the evidence: the PG's, or `expired`."""
         self._move_to(PaymentStatus.FAILED, by="fail", at=at, cause=cause, pg_code=code, message=reason)
         self.fail_code = code
         self.fail_reason = reason
+        self.cancel_key = None
         self._stop_checking()
 
-    def cancel(self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None) -> None:
+    def begin_cancel(
+        self,
+        reason: str,
+        *,
+        cancel_key: str,
+        request_id: UUID,
+        check_at: datetime,
+        actor: str | None = None,
+    ) -> None:
+        """Promise to give the virtual account up. Must be committed before the PG is asked.
+
+        Raises:
+            TransitionNotAllowed: no deposit is awaited.
+        """
+        if self.status is not PaymentStatus.WAITING_FOR_DEPOSIT:
+            raise TransitionNotAllowed(self.status, PaymentStatus.CANCELLED)
+        self.cancel_key = cancel_key
+        self.cancel_reason = reason
+        self.cancel_actor = actor
+        self.cancel_request_id = request_id
+        self.next_check_at = check_at
+        self.check_count = 0
+
+    def drop_cancel(self, *, at: datetime) -> None:
+        """The PG will not give the virtual account up; the deposit is awaited as before."""
+        self.cancel_key = self.cancel_reason = self.cancel_actor = self.cancel_request_id = None
+        self.next_check_at = at + FIRST_DEPOSIT_CHECK
+
+    def cancel(
+        self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None, request_id: UUID | None = None
+    ) -> None:
         """Given up before any money was kept."""
         self._move_to(PaymentStatus.CANCELLED, by="cancel", at=at, cause=cause, actor=actor, message=reason)
         self.cancelled_at = at
+        self.cancel_key = None
+        self.cancel_request_id = request_id or self.cancel_request_id
         self._stop_checking()
 
     def refund(self, amount: int, *, at: datetime, cause: Cause, actor: str | None = None) -> None:
         """`amount` won went back to the buyer.
 
         Raises:
-            AmountMismatch: more than is left, or nothing.
+            RefundExceedsBalance: more than is left, or nothing.
             TransitionNotAllowed: no money of this payment is with the shop.
         """
         self._require(PaymentStatus.REFUNDED, by="refund")  # wherever a part can go back, the whole can
         left = self.amount - self.refunded_amount
         if not 0 < amount <= left:
-            raise AmountMismatch
+            raise RefundExceedsBalance
         target = PaymentStatus.REFUNDED if amount == left else PaymentStatus.PARTIALLY_REFUNDED
         self._move_to(target, by="refund", at=at, cause=cause, actor=actor)
         self.refunded_amount += amount
 
     def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
         """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
-        delay = CHECK_DELAYS[min(self.check_count, len(CHECK_DELAYS) - 1)]
-        # Up to a fifth later, so that a thousand payments of one outage do not come back in one second.
-        jittered = delay * (1 + random.random() / 5)  # noqa: S311 - spreads load, guards nothing
-        self.next_check_at = at + max(jittered, not_before or timedelta())
+        self.next_check_at = at + _next_delay(self.check_count, not_before)
         self.check_count += 1
 
     def check_soon(self, *, at: datetime, not_before: timedelta | None = None) -> None:
         """Plan the question that could not even be sent; it does not count as asked."""
         self.next_check_at = at + max(CHECK_DELAYS[0], not_before or timedelta())
 
-    def learn(self, *, method: PaymentMethod, receipt_url: str | None, webhook_secret: str | None) -> None:
+    def is_deposit_overdue(self, *, at: datetime) -> bool:
+        """Whether the due date has passed for so long that nothing can be on its way any more."""
+        return self.account_due_at is not None and at > self.account_due_at + DEPOSIT_GRACE
+
+    def watch(self, *, every: timedelta, at: datetime) -> None:
+        """Plan the next look at a payment that is not PENDING and may still change at the PG by itself.
+
+        A virtual account waits for its deposit, a bank may take one back, and a refund to an account takes days.
+        """
+        if self.status is PaymentStatus.WAITING_FOR_DEPOSIT:
+            self.next_check_at = at + every
+        elif self.account_refund_status == PAYING_OUT and self.account_refund_asked_at is not None:
+            self.next_check_at = at + max(every, (at - self.account_refund_asked_at) / _PAY_OUT_PACE)
+        elif self._may_be_reversed(at=at):
+            self.next_check_at = at + every
+        else:
+            self._stop_checking()
+
+    def learn(
+        self,
+        *,
+        method: PaymentMethod,
+        receipt_url: str | None,
+        webhook_secret: str | None,
+        is_partial_cancelable: bool,
+    ) -> None:
         """Keep what the PG says about this attempt; a later answer that leaves something out takes nothing away."""
         self.method = method
         self.receipt_url = receipt_url or self.receipt_url
         self.webhook_secret = webhook_secret or self.webhook_secret
+        self.is_partial_cancelable = is_partial_cancelable
+
+    def follow_pay_out(self, refund_status: str | None, *, at: datetime) -> bool:
+        """Keep how far the bank got with a refund to an account; answers whether it has just failed."""
+        before = self.account_refund_status
+        if refund_status is None or refund_status == before:
+            return False
+        self.account_refund_status = refund_status
+        if refund_status == PAYING_OUT:
+            self.account_refund_asked_at = at
+            self.next_check_at = at + FIRST_DEPOSIT_CHECK
+        return refund_status in NOT_PAID_OUT
+
+    def _may_be_reversed(self, *, at: datetime) -> bool:
+        is_deposit = self.status is PaymentStatus.COMPLETED and self.account_number is not None
+        return is_deposit and self.completed_at is not None and at < self.completed_at + REVERSAL_WATCH
 
     def _stop_checking(self) -> None:
         self.next_check_at = None
@@ -365,6 +485,13 @@ class Payment(Base):
         )
 
 
+def _next_delay(asked_before: int, not_before: timedelta | None) -> timedelta:
+    delay = CHECK_DELAYS[min(asked_before, len(CHECK_DELAYS) - 1)]
+    # Up to a fifth later, so that a thousand payments of one outage do not come back in one second.
+    jittered = delay * (1 + random.random() / 5)  # noqa: S311 - spreads load, guards nothing
+    return max(jittered, not_before or timedelta())
+
+
 def _edge_check() -> str:
     first, *rest = allowed_edges()
     listed = ", ".join(f"('{start}', '{end}')" for start, end in rest)
@@ -404,7 +531,10 @@ class Refund(Base):
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("amount <= believed_balance", name="amount_within_balance"),
+        CheckConstraint("tax_free_amount BETWEEN 0 AND amount", name="tax_free_within_amount"),
         CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
+        CheckConstraint("status <> 'SUCCEEDED' OR transaction_key IS NOT NULL", name="succeeded_has_proof"),
+        CheckConstraint("status <> 'REQUESTED' OR next_check_at IS NOT NULL", name="requested_can_be_resolved"),
         # Two refunds of one payment never run at the same time.
         Index(
             "uq_refunds_payment_id_requested",
@@ -419,15 +549,19 @@ class Refund(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
     amount: Mapped[int]  # won
+    tax_free_amount: Mapped[int]  # won of `amount`
     believed_balance: Mapped[int]  # won left before this refund; sent as Toss's own lock `refundableAmount`
     reason: Mapped[str] = mapped_column(String(200))
     status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
     refund_key: Mapped[str] = mapped_column(String(64), unique=True)  # the PG idempotency key of this refund
+    key_since: Mapped[datetime]  # when it was taken: the PG forgets keys
+    request_id: Mapped[UUID | None] = mapped_column(unique=True)  # the request that asked for it
     transaction_key: Mapped[str | None] = mapped_column(String(64), unique=True)  # the PG's name for it
     cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))
     actor: Mapped[str | None] = mapped_column(String(100))
     fail_code: Mapped[str | None] = mapped_column(String(100))
     fail_reason: Mapped[str | None] = mapped_column(String(510))
+    fail_because: Mapped[str | None] = mapped_column(String(40))  # `gateways.pg.RefusedBecause`
     next_check_at: Mapped[datetime | None]
     check_count: Mapped[int]
     requested_at: Mapped[datetime]
@@ -447,29 +581,53 @@ class Refund(Base):
         at: datetime,
         check_at: datetime,
         cause: Cause,
+        tax_free_amount: int = 0,
         actor: str | None = None,
+        request_id: UUID | None = None,
     ) -> Self:
         """Promise to give `amount` won back. Must be committed before the PG is asked.
 
+        `check_at` is when someone else may conclude that whoever asks the PG died, and take the refund over.
+
         Raises:
-            AmountMismatch: more than is left of the payment, or nothing.
+            RefundExceedsBalance: more than is left of the payment, or nothing.
+            TaxFreeExceedsRefund: the tax-free share is more than the amount.
         """
         if not 0 < amount <= payment.refundable_amount:
-            raise AmountMismatch
+            raise RefundExceedsBalance
+        if not 0 <= tax_free_amount <= amount:
+            raise TaxFreeExceedsRefund("taxFreeAmount")
         return cls(
             id=new_id(),
             payment_id=payment.id,
             amount=amount,
+            tax_free_amount=tax_free_amount,
             believed_balance=payment.refundable_amount,
             reason=reason,
             status=RefundStatus.REQUESTED,
             refund_key=refund_key,
+            key_since=at,
+            request_id=request_id,
             cause=cause,
             actor=actor,
             next_check_at=check_at,
             check_count=0,
             requested_at=at,
         )
+
+    @classmethod
+    def adopt(
+        cls, payment: Payment, amount: int, *, reason: str, transaction_key: str, at: datetime, cause: Cause
+    ) -> Self:
+        """A refund that somebody made at the PG itself; the payment moves with it.
+
+        Raises:
+            RefundExceedsBalance: more than is left of the payment, or nothing.
+        """
+        key = f"adopted-{new_id().hex}"  # never sent: it only keeps the place
+        refund = cls.request(payment, amount, reason=reason, refund_key=key, at=at, check_at=at, cause=cause)
+        refund.succeed(payment, transaction_key, at=at, cause=cause)
+        return refund
 
     def succeed(self, payment: Payment, transaction_key: str, *, at: datetime, cause: Cause) -> None:
         """The PG gave the money back; the payment moves with it.
@@ -484,11 +642,32 @@ class Refund(Base):
         self.transaction_key = transaction_key
         payment.refund(self.amount, at=at, cause=cause, actor=self.actor)
 
-    def fail(self, code: str, reason: str, *, at: datetime) -> None:
-        """The PG said that this refund will not happen."""
+    def fail(self, code: str, reason: str, *, because: str, at: datetime) -> None:
+        """The PG said that this refund will not happen. `because` sorts its code for those who have to act."""
         self._move_to(RefundStatus.FAILED, at=at)
         self.fail_code = code
         self.fail_reason = reason
+        self.fail_because = because
+
+    def ask_anew(self, refund_key: str, *, at: datetime) -> None:
+        """Go on under a new PG key, because the PG repeats a fault of its own under the old one.
+
+        Safe although the old request might still be carried out: both carry the same `believed_balance`, and the PG
+        gives back only while that is what is left.
+
+        Raises:
+            RefundAlreadyDecided: there is nothing to go on with.
+        """
+        if self.status is not RefundStatus.REQUESTED:
+            raise RefundAlreadyDecided
+        self.refund_key = refund_key
+        self.key_since = at
+        self.check_later(at=at)
+
+    def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
+        """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
+        self.next_check_at = at + _next_delay(self.check_count, not_before)
+        self.check_count += 1
 
     def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
         if target not in REFUND_TRANSITIONS[self.status]:

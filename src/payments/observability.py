@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 from typing import Final, TextIO, cast
 
 import structlog
@@ -16,7 +15,7 @@ CONFIRM_SECONDS: Final = Histogram(
 
 
 class UnbreakableOutput:
-    """Standard output for logs: whoever reads it may be gone, and money must be recorded all the same."""
+    """A stream for logs: whoever reads it may be gone, and money must be recorded all the same."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -31,8 +30,11 @@ class UnbreakableOutput:
             self._stream.flush()
 
 
-def configure_logging(log_format: LogFormat) -> None:
-    """Send structlog's events, and the warnings of the libraries, to standard output, one line each."""
+def configure_logging(log_format: LogFormat, *, to: TextIO) -> None:
+    """Send structlog's events, and the warnings of the libraries, to a stream, one line each.
+
+    Servers log to standard output. A command that prints a report there logs to standard error.
+    """
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if log_format is LogFormat.JSON
@@ -47,9 +49,9 @@ def configure_logging(log_format: LogFormat) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", UnbreakableOutput(sys.stdout))),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", UnbreakableOutput(to))),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=to, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # It warns every second that a job still runs while the PG is slow, which is what max_instances is for.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.errors import PaymentNotFound
 from payments.models import Payment, PaymentEvent, Refund
-from payments.states import PaymentStatus
+from payments.records import IdempotentRequest
+from payments.states import PaymentStatus, RefundStatus
 
 
 class Locked(NamedTuple):
@@ -108,7 +109,90 @@ async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: timed
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    return await _hold(session, due, until=now + lease)
+
+
+async def claim_watched(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> Sequence[Payment]:
+    """The same for payments that are not PENDING and may change at the PG by themselves: deposits, mostly."""
+    due = (
+        select(Payment)
+        .where(Payment.status != PaymentStatus.PENDING, Payment.next_check_at <= now)
+        .order_by(Payment.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await _hold(session, due, until=now + lease)
+
+
+async def get_refund(session: AsyncSession, refund_id: UUID) -> Refund:
+    """A refund that is known to be there; whoever changes it holds the lock of its payment."""
+    return (await session.scalars(select(Refund).where(Refund.id == refund_id))).one()
+
+
+async def open_refund_of(session: AsyncSession, payment_id: UUID) -> Refund | None:
+    """The refund of a payment that is not decided yet; there is one at most."""
+    undecided = select(Refund).where(Refund.payment_id == payment_id, Refund.status == RefundStatus.REQUESTED)
+    return await session.scalar(undecided)
+
+
+async def refund_of_request(session: AsyncSession, request_id: UUID) -> Refund | None:
+    """The refund that a request asked for."""
+    return await session.scalar(select(Refund).where(Refund.request_id == request_id))
+
+
+async def open_refunds(session: AsyncSession, *, order_id: str | None, limit: int) -> Sequence[tuple[Refund, Payment]]:
+    """Refunds that are not decided, oldest first, with their payments; of all orders, or of one."""
+    undecided = (
+        select(Refund, Payment)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(Refund.status == RefundStatus.REQUESTED)
+        .order_by(Refund.requested_at, Refund.id)
+        .limit(limit)
+    )
+    if order_id is not None:
+        undecided = undecided.where(Payment.order_id == order_id)
+    return [(refund, payment) for refund, payment in await session.execute(undecided)]
+
+
+async def claim_refunds(
+    session: AsyncSession, *, now: datetime, lease: timedelta, limit: int
+) -> Sequence[tuple[Refund, Payment]]:
+    """Take the refunds that are due to be asked about, oldest first, away from other workers for `lease`.
+
+    `now` is `database_now`.
+    """
+    due = (
+        select(Refund, Payment)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(Refund.status == RefundStatus.REQUESTED, Refund.next_check_at <= now)
+        .order_by(Refund.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = [(refund, payment) for refund, payment in await session.execute(due)]
+    for refund, _ in rows:
+        refund.next_check_at = now + lease
+    await session.flush()
+    return rows
+
+
+async def lock_request(session: AsyncSession, key_hash: bytes) -> tuple[IdempotentRequest, datetime] | None:
+    """The request under an idempotency key, locked, and the time by the database's clock."""
+    found = await session.execute(
+        select(IdempotentRequest, func.now()).where(IdempotentRequest.key_hash == key_hash).with_for_update()
+    )
+    row = found.one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+async def get_request(session: AsyncSession, request_id: UUID) -> IdempotentRequest:
+    """A request that was taken up."""
+    return (await session.scalars(select(IdempotentRequest).where(IdempotentRequest.id == request_id))).one()
+
+
+async def _hold(session: AsyncSession, due: Select[Payment], *, until: datetime) -> Sequence[Payment]:
     payments = (await session.scalars(due)).all()
     for payment in payments:
-        payment.next_check_at = now + lease
+        payment.next_check_at = until
+    await session.flush()  # so that `version` is the one that this claim leaves behind
     return payments

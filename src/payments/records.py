@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -79,6 +79,29 @@ class ReceivedWebhook(Base):
     last_error: Mapped[str | None] = mapped_column(Text)
 
 
+class IdempotentRequest(Base):
+    """A request that must not happen twice, and its answer.
+
+    Neither the client's key nor the body is kept, only what tells two of them apart: a body can hold a bank account.
+    """
+
+    __tablename__ = "idempotent_requests"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32 AND octet_length(fingerprint) = 32", name="hashes_are_sha256"),
+        CheckConstraint("(status IS NULL) = (body IS NULL)", name="answered_as_a_whole"),
+        Index("ix_idempotent_requests_created_at", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)  # of the client and its key
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary)  # of what is asked, under the key
+    created_at: Mapped[datetime]
+    locked_until: Mapped[datetime]  # while it is worked on; then whoever worked on it is taken for dead
+    status: Mapped[int | None]  # of HTTP; 202 is provisional, everything else is the answer for good
+    headers: Mapped[dict[str, Json] | None] = mapped_column(JSONB)
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
 class DiscrepancyKind(StrEnum):
     """How orders, payments and the PG can disagree."""
 
@@ -95,6 +118,7 @@ class DiscrepancyKind(StrEnum):
     CAPTURED_AFTER_CANCEL = "captured_after_cancel"
     DEPOSIT_AWAITED_BUT_CLOSED_HERE = "deposit_awaited_but_closed_here"
     DEPOSIT_AMOUNT_DIFFERS = "deposit_amount_differs"
+    REFUND_NOT_PAID_OUT = "refund_not_paid_out"
     UNRESOLVED_24H = "unresolved_24h"
 
 
@@ -114,7 +138,7 @@ class Discrepancy(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     kind: Mapped[DiscrepancyKind] = mapped_column(listed(DiscrepancyKind, "kind_listed"))
-    subject: Mapped[str] = mapped_column(String(265))  # the order id, or `order id/payment key`
+    subject: Mapped[str] = mapped_column(String(265))  # the order id, or with `/` and a payment key or refund id
     severity: Mapped[Severity] = mapped_column(listed(Severity, "severity_listed"))
     payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
     ours: Mapped[dict[str, Json]] = mapped_column(JSONB)

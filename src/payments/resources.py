@@ -26,8 +26,13 @@ class Resources:
 
     @property
     def confirm_lease(self) -> timedelta:
-        """Longer than a confirm and its look-up can take: a slot, two connects, the PG's silence, twice."""
+        """Longer than a confirm or cancel and its look-up take: a slot, two connects, the PG's silence, twice."""
         return self.settings.toss_read_timeout + timedelta(seconds=30)
+
+    @property
+    def request_lease(self) -> timedelta:
+        """Longer than a request that asks the PG and records its answer; a look-up may come before it."""
+        return 2 * self.confirm_lease
 
 
 @asynccontextmanager

@@ -61,6 +61,7 @@ class Settings(BaseModel):
     toss_secret_key: SecretStr
     toss_client_key: str = Field(pattern=r"^(test|live)_g?ck_[A-Za-z0-9_]+$")
     toss_read_timeout: Duration = timedelta(seconds=30)
+    toss_deposit_check: Duration = timedelta(minutes=5)  # how often a virtual account is looked at, besides webhooks
     orders_url: str | None = None
     allowed_origins: Names = ()
     log_format: LogFormat = LogFormat.JSON

@@ -28,7 +28,7 @@ def snapshot(payment: Payment, refunds: Sequence[Refund] = ()) -> dict[str, Json
         "approvedAt": iso(payment.approved_at),
         "completedAt": iso(payment.completed_at),
         "cancelledAt": iso(payment.cancelled_at),
-        "refunds": [_refund(refund) for refund in refunds],
+        "refunds": [refund_snapshot(refund) for refund in refunds],
         "version": payment.version,
     }
 
@@ -53,17 +53,21 @@ def _virtual_account(payment: Payment) -> Json:
         "accountNumber": account.account_number,
         "holder": account.holder,
         "dueDate": iso(account.due_at),
+        "refundStatus": payment.account_refund_status,
     }
 
 
-def _refund(refund: Refund) -> Json:
+def refund_snapshot(refund: Refund) -> dict[str, Json]:
+    """Where a refund stands now; never the account it goes to, which is not kept."""
     failure: Json = {"code": refund.fail_code, "message": refund.fail_reason} if refund.fail_code else None
     return {
         "refundId": str(refund.id),
         "amount": refund.amount,
+        "taxFreeAmount": refund.tax_free_amount,
         "reason": refund.reason,
         "status": refund.status.value,
         "requestedAt": iso(refund.requested_at),
         "completedAt": iso(refund.completed_at),
         "failure": failure,
+        "nextCheckAt": iso(refund.next_check_at),
     }

@@ -23,7 +23,7 @@ from payments.models import Payment
 from payments.queries import history
 from payments.records import Discrepancy, OutboxMessage
 from payments.states import Cause, PaymentMethod, PaymentStatus
-from payments.usecases.answers import METHODS, OPEN, record
+from payments.usecases.answers import METHODS, OPEN, Question, record
 from tests.builders import (
     ACCOUNT,
     AT,
@@ -34,6 +34,7 @@ from tests.builders import (
     a_payment,
     columns,
     earlier_key,
+    given_back,
 )
 from tests.conftest import TEMPLATE
 
@@ -85,6 +86,8 @@ EXPECTED: Final[dict[tuple[str, PaymentStatus], Outcome]] = {
     ("approved", PENDING): completed(),
     ("approved", WAITING): completed(),
     ("approved", FAILED): completed("captured_but_failed_here"),
+    ("approved", PARTIAL): Outcome(PARTIAL, noted=["refund_differs_at_pg"]),
+    ("approved", REFUNDED): Outcome(REFUNDED, noted=["refund_differs_at_pg"]),
     ("approved", CANCELLED): Outcome(CANCELLED, noted=["captured_after_cancel"]),
     ("deposit awaited", PENDING): moved(WAITING, "payment.waiting_for_deposit"),
     ("deposit awaited", CREATED): Outcome(CREATED, noted=["deposit_awaited_but_closed_here"]),
@@ -100,12 +103,13 @@ EXPECTED: Final[dict[tuple[str, PaymentStatus], Outcome]] = {
     ("declined", REFUNDED): Outcome(REFUNDED, noted=["completed_here_not_at_pg"]),
     ("cancelled", PENDING): moved(CANCELLED, "payment.cancelled"),
     ("cancelled", WAITING): moved(CANCELLED, "payment.cancelled"),
-    ("cancelled", COMPLETED): Outcome(COMPLETED, noted=["refund_differs_at_pg"]),
+    ("cancelled", COMPLETED): moved(REFUNDED, "payment.refunded"),
     ("cancelled", PARTIAL): Outcome(PARTIAL, noted=["refund_differs_at_pg"]),
     **{
         ("mismatch", status): Outcome(status, noted=["amount_differs_at_pg"])
-        for status in (PENDING, WAITING, APPROVED, COMPLETED, FAILED, CANCELLED, REFUNDED, PARTIAL)
+        for status in (PENDING, APPROVED, COMPLETED, FAILED, CANCELLED, REFUNDED, PARTIAL)
     },
+    ("mismatch", WAITING): Outcome(WAITING, noted=["deposit_amount_differs"]),
 }
 
 
@@ -131,7 +135,14 @@ async def session(books: str) -> AsyncIterator[AsyncSession]:
 async def stored(session: AsyncSession, payment: Payment) -> Payment:
     session.add(payment)
     await session.flush()
+    session.add_all(given_back(payment))
+    await session.flush()
     return payment
+
+
+def asked(payment: Payment, payment_key: str | None = None) -> Question:
+    """The PG was asked a moment ago, and nothing has happened since."""
+    return Question(payment_key or payment.payment_key or PAYMENT_KEY, payment.version)
 
 
 async def outcome(session: AsyncSession, payment: Payment, *, since: int) -> Outcome:
@@ -156,9 +167,9 @@ class TestRecord:
         payment = await stored(session, a_payment(status))
         since = payment.last_sequence
 
-        await record(session, payment, an_answer(kind), payment_key=PAYMENT_KEY, cause=Cause.RECOVERY, at=LATER)
+        await record(session, payment, an_answer(kind), question=asked(payment), cause=Cause.RECOVERY, at=LATER)
         once = await outcome(session, payment, since=since)
-        await record(session, payment, an_answer(kind), payment_key=PAYMENT_KEY, cause=Cause.RECOVERY, at=LATER)
+        await record(session, payment, an_answer(kind), question=asked(payment), cause=Cause.RECOVERY, at=LATER)
         twice = await outcome(session, payment, since=since)
 
         assert once == EXPECTED.get((kind, status), Outcome(status))
@@ -173,7 +184,7 @@ class TestRecord:
         before, since = columns(payment), payment.last_sequence
 
         answer = an_answer(kind, earlier_key(1))
-        await record(session, payment, answer, payment_key=earlier_key(1), cause=Cause.WEBHOOK, at=LATER)
+        await record(session, payment, answer, question=asked(payment, earlier_key(1)), cause=Cause.WEBHOOK, at=LATER)
 
         noted = {"approved": ["captured_but_failed_here"], "deposit awaited": ["deposit_awaited_but_closed_here"]}
         assert await outcome(session, payment, since=since) == Outcome(status, noted=noted.get(kind, []))
@@ -186,7 +197,7 @@ class TestRecord:
 
 
 async def recorded(session: AsyncSession, payment: Payment, answer: Answer, cause: Cause = Cause.API) -> Payment:
-    await record(session, payment, answer, payment_key=payment.payment_key or "", cause=cause, at=LATER)
+    await record(session, payment, answer, question=asked(payment), cause=cause, at=LATER)
     await session.flush()
     return payment
 
@@ -221,20 +232,23 @@ class TestCapture:
         assert (payment.approved_at, payment.completed_at) == (AT, LATER)
 
     async def test_without_a_time_of_the_pg_is_approved_now(self, session: AsyncSession) -> None:
-        timeless = Approved(a_held_payment(PgStatus.PARTIAL_CANCELED))
+        timeless = Approved(replace(a_held_payment(), approved_at=None))
 
         payment = await recorded(session, await stored(session, a_payment(PENDING)), timeless)
 
         assert payment.approved_at == LATER
 
-    async def test_of_which_a_part_went_back_already_is_noted(self, session: AsyncSession) -> None:
+    async def test_of_which_a_part_went_back_already_is_a_capture_and_a_refund(self, session: AsyncSession) -> None:
         partly_back = Approved(a_held_payment(PgStatus.PARTIAL_CANCELED, balance=5_000))
         payment = await stored(session, a_payment(PENDING))
         since = payment.last_sequence
 
         await recorded(session, payment, partly_back)
 
-        assert await outcome(session, payment, since=since) == completed("refund_differs_at_pg")
+        assert await outcome(session, payment, since=since) == Outcome(
+            PARTIAL, [APPROVED, COMPLETED, PARTIAL], ["payment.completed", "payment.refunded"]
+        )
+        assert payment.refundable_amount == 5_000
 
     async def test_late_shows_both_sides_as_they_were(self, session: AsyncSession) -> None:
         payment = await recorded(session, await stored(session, a_payment(FAILED)), an_answer("approved"))
@@ -250,7 +264,9 @@ class TestCapture:
 
         for number in (1, 2, 2):
             answer = an_answer("approved", earlier_key(number))
-            await record(session, payment, answer, payment_key=earlier_key(number), cause=Cause.NIGHTLY, at=LATER)
+            await record(
+                session, payment, answer, question=asked(payment, earlier_key(number)), cause=Cause.NIGHTLY, at=LATER
+            )
 
         subjects = await session.scalars(select(Discrepancy.subject).order_by(Discrepancy.subject))
         assert list(subjects) == [f"{payment.order_id}/{earlier_key(1)}", f"{payment.order_id}/{earlier_key(2)}"]
@@ -345,7 +361,7 @@ class TestDiscrepancy:
         much_later = LATER + timedelta(days=1)
 
         await record(
-            session, payment, an_answer("declined"), payment_key=PAYMENT_KEY, cause=Cause.NIGHTLY, at=much_later
+            session, payment, an_answer("declined"), question=asked(payment), cause=Cause.NIGHTLY, at=much_later
         )
 
         (noted,) = (await session.scalars(select(Discrepancy).execution_options(populate_existing=True))).all()

@@ -54,6 +54,8 @@ ALEMBICS_OWN: Final = "alembic_version"
 BREAKS: Final = {
     "amount_positive": (PaymentStatus.CREATED, "amount = 0"),
     "attempt_positive": (PaymentStatus.CREATED, "attempt = 0"),
+    "cancel_has_reason": (PaymentStatus.WAITING_FOR_DEPOSIT, "cancel_key = 'key-1'"),
+    "deposit_is_looked_for": (PaymentStatus.WAITING_FOR_DEPOSIT, "next_check_at = NULL"),
     "currency_won": (PaymentStatus.CREATED, "currency = 'USD'"),
     "completed_has_proof": (PaymentStatus.COMPLETED, "completed_at = NULL"),
     "failed_has_evidence": (PaymentStatus.FAILED, "fail_code = NULL"),
@@ -292,7 +294,7 @@ class TestRefunds:
     def test_of_one_payment_follow_each_other(self, database: str, connection: psycopg.Connection) -> None:
         payment = a_payment(PaymentStatus.COMPLETED)
         first, second = _refund(payment, "refund-1"), _refund(payment, "refund-2")
-        first.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", at=AT)
+        first.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", because="balance_differs", at=AT)
 
         stored(database, payment, first, second)
 

@@ -1,8 +1,10 @@
 """The words in which the stories are told."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import httpx
@@ -14,13 +16,17 @@ from payments.models import Payment
 from payments.records import Discrepancy, OutboxMessage
 from payments.resources import Resources
 from payments.settings import Environment, Settings
-from payments.usecases.recover import recover
+from payments.states import RefundStatus
+from payments.usecases.recover import recover, watch
+from payments.usecases.refund import resolve_refunds
 
 SHOP: Final = "https://shop.example"
 CLIENT_KEY: Final = "test_ck_sandbox0000000000000000000000"
 SECRET_KEY: Final = "test_sk_sandbox0000000000000000000000"
 ORDER: Final = "order-000001"
 AMOUNT: Final = 15_000
+REASON: Final = "고객 변심"
+ACCOUNT: Final = {"bank": "88", "accountNumber": "110123456789", "holderName": "김토스"}
 
 
 def settings_for(database: str, sandbox_url: str) -> Settings:
@@ -78,6 +84,23 @@ class Sandbox:
     async def advance(self, *, minutes: int) -> None:
         (await self.http.post("/sandbox/clock", json={"advanceSeconds": minutes * 60})).raise_for_status()
 
+    async def act(self, payment_key: str, verb: str, **more: object) -> dict[str, Any]:
+        """A buyer, a bank or somebody in Toss's console does something to a payment; how Toss shows it then."""
+        answer = await self.http.post(f"/sandbox/payments/{payment_key}/{verb}", json=more)
+        answer.raise_for_status()
+        shown: dict[str, Any] = answer.json()
+        return shown
+
+    async def shown(self, payment_key: str) -> dict[str, Any]:
+        """The payment as Toss shows it, without a fault in between."""
+        payments = (await self.http.get("/sandbox/payments")).json()
+        return next(payment for payment in payments if payment["paymentKey"] == payment_key)
+
+    async def cancelled(self, order_id: str = ORDER) -> list[int]:
+        """The amounts that the PG gave back for an order: its books, not its answers."""
+        ledger = (await self.http.get("/sandbox/ledger", params={"orderId": order_id})).json()
+        return [cancel["amount"] for cancel in ledger["cancels"]]
+
     async def captures(self, order_id: str = ORDER) -> list[int]:
         """The amounts that the PG took for an order: its books, not its answers."""
         ledger = (await self.http.get("/sandbox/ledger", params={"orderId": order_id})).json()
@@ -92,6 +115,12 @@ class Sandbox:
 
     async def confirms(self, order_id: str = ORDER) -> list[dict[str, Any]]:
         return [call for call in await self.calls(order_id) if call["path"].endswith("/confirm")]
+
+    async def cancels(self, payment_key: str) -> list[dict[str, Any]]:
+        """The requests to cancel a payment that reached the PG, whatever became of them."""
+        path = f"/v1/payments/{payment_key}/cancel"
+        calls = (await self.http.get("/sandbox/calls", params={"paymentKey": payment_key})).json()["calls"]
+        return [call for call in calls if call["path"] == path]
 
 
 async def prepared(api: httpx.AsyncClient, order_id: str = ORDER, **changes: object) -> httpx.Response:
@@ -121,12 +150,59 @@ async def announced(resources: Resources) -> list[str]:
 async def make_due(resources: Resources) -> None:
     """Let the time until the next question to the PG be over."""
     async with transaction(resources.sessions) as session:
-        await session.execute(update(Payment).values(next_check_at=func.now()))
+        await session.execute(
+            update(Payment).where(Payment.next_check_at.is_not(None)).values(next_check_at=func.now())
+        )
 
 
 async def recover_now(resources: Resources) -> int:
     await make_due(resources)
     return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease)
+
+
+async def watch_now(resources: Resources) -> int:
+    """The worker looks at every payment that may have changed at the PG by itself."""
+    await make_due(resources)
+    every = timedelta(minutes=5)
+    return await watch(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease, every=every)
+
+
+async def resolve_now(resources: Resources) -> list[RefundStatus]:
+    """An operator has every undecided refund asked about."""
+    return [one.status for one in await resolve_refunds(sessions=resources.sessions, pg=resources.pg)]
+
+
+async def paid(
+    api: httpx.AsyncClient,
+    sandbox: Sandbox,
+    order_id: str = ORDER,
+    amount: int = AMOUNT,
+    *,
+    method: str = "CARD",
+    **more: object,
+) -> str:
+    """A payment that was prepared and confirmed; its payment key. COMPLETED, or waiting for a deposit."""
+    await prepared(api, order_id, amount=amount, method=method)
+    payment_key = await sandbox.buyer_authenticates(order_id, amount, method=method, **more)
+    (await api.post("/payments/confirm", json=confirm_body(payment_key, order_id, amount))).raise_for_status()
+    return payment_key
+
+
+async def deposited(api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources) -> str:
+    """A virtual account that was paid into, and whose deposit we have seen; its payment key."""
+    payment_key = await paid(api, sandbox, method="VIRTUAL_ACCOUNT")
+    await sandbox.act(payment_key, "deposit")
+    await watch_now(resources)
+    return payment_key
+
+
+async def cancelling(
+    api: httpx.AsyncClient, amount: int | None = None, *, order_id: str = ORDER, key: str | None = None, **more: object
+) -> httpx.Response:
+    """The back office gives a payment up, or money back; under a new key unless one is named."""
+    body = {"cancelReason": REASON, **({} if amount is None else {"cancelAmount": amount}), **more}
+    headers = {"idempotency-key": key or secrets.token_hex(16)}
+    return await api.post(f"/payments/orders/{order_id}/cancel", json=body, headers=headers)
 
 
 async def until(happened: Callable[[], Awaitable[object]]) -> None:

@@ -10,7 +10,7 @@ LOCAL = {
     "TOSS_CLIENT_KEY": "test_ck_sandbox0000000000000000000000",
     "TOSS_SECRET_KEY": "test_sk_sandbox0000000000000000000000",
 }
-COMMANDS = ("run", "api", "worker", "migrate", "demo-purchase")
+COMMANDS = ("run", "api", "worker", "migrate", "demo-purchase", "refunds", "refunds resolve")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ class TestUsage:
         self, command: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as stopped:
-            main([command, "--help"])
+            main([*command.split(), "--help"])
 
         assert stopped.value.code == DONE
         assert f"Example: payments {command}" in capsys.readouterr().out
@@ -40,6 +40,8 @@ class TestUsage:
             ["api", "--port", "x"],
             ["run", "--port-base", "65400"],
             ["demo-purchase", "--port-base", "99999"],
+            ["refunds"],
+            ["refunds", "resolve", "--limit", "0"],
         ],
     )
     def test_wrong_usage_is_exit_code_2(self, arguments: list[str]) -> None:
@@ -61,6 +63,14 @@ class TestUsage:
     ) -> None:
         assert main(["migrate"]) == USAGE_WRONG
         assert capsys.readouterr().err.startswith("payments: cannot work on the database")
+
+    def test_a_report_without_a_database_is_told_without_a_traceback(
+        self, local: None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["refunds", "resolve"]) == USAGE_WRONG
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("payments: The service cannot reach its database")
 
     def test_a_port_that_is_taken_is_told_without_a_traceback(
         self, local: None, capsys: pytest.CaptureFixture[str]

@@ -12,9 +12,18 @@ from payments.errors import (
     Conflict,
     PaymentKeyMismatch,
     RefundAlreadyDecided,
+    RefundExceedsBalance,
     TransitionNotAllowed,
 )
-from payments.models import CHECK_DELAYS, SESSION_LIFETIME, Payment, PaymentEvent, Refund, VirtualAccount
+from payments.models import (
+    CHECK_DELAYS,
+    FIRST_DEPOSIT_CHECK,
+    SESSION_LIFETIME,
+    Payment,
+    PaymentEvent,
+    Refund,
+    VirtualAccount,
+)
 from payments.states import TRANSITIONS, Cause, PaymentMethod, PaymentStatus, RefundStatus
 from tests.builders import ACCOUNT, AT, LATER, ORDER_ID, PAYMENT_KEY, WEBHOOK_SECRET, a_payment, columns, earlier_key
 
@@ -195,11 +204,11 @@ class TestApprove:
 
 
 class TestDeposits:
-    def test_account_is_kept_and_asked_about_once_nothing_can_come_any_more(self) -> None:
+    def test_account_is_kept_and_the_deposit_looked_for_soon(self) -> None:
         payment = a_payment(S.WAITING_FOR_DEPOSIT)
 
         assert payment.virtual_account == ACCOUNT
-        assert payment.next_check_at == ACCOUNT.due_at
+        assert payment.next_check_at == AT + FIRST_DEPOSIT_CHECK
 
     def test_account_without_a_due_date_is_kept_all_the_same(self) -> None:
         payment = a_payment(S.PENDING)
@@ -207,7 +216,8 @@ class TestDeposits:
 
         payment.await_deposit(endless, at=LATER, cause=Cause.API)
 
-        assert (payment.virtual_account, payment.next_check_at) == (endless, None)
+        assert (payment.virtual_account, payment.next_check_at) == (endless, LATER + FIRST_DEPOSIT_CHECK)
+        assert not payment.is_deposit_overdue(at=LATER + timedelta(days=365))
 
     def test_a_reversed_one_waits_at_the_same_account_with_no_proof_of_payment_left(self) -> None:
         payment = a_payment(S.WAITING_FOR_DEPOSIT)
@@ -216,8 +226,8 @@ class TestDeposits:
 
         payment.reverse_deposit(at=LATER, cause=Cause.WEBHOOK)
 
-        assert (payment.approved_at, payment.completed_at) == (None, None)
-        assert (payment.virtual_account, payment.next_check_at) == (ACCOUNT, ACCOUNT.due_at)
+        assert (payment.approved_at, payment.completed_at, payment.reversed_at) == (None, None, LATER)
+        assert (payment.virtual_account, payment.next_check_at) == (ACCOUNT, LATER + FIRST_DEPOSIT_CHECK)
         assert payment.refundable_amount == 0
 
 
@@ -254,7 +264,12 @@ class TestRetry:
 
     def test_forgets_all_that_belonged_to_the_failed_attempt(self) -> None:
         payment = a_payment(S.WAITING_FOR_DEPOSIT)
-        payment.learn(method=payment.method, receipt_url="https://receipt.example", webhook_secret=WEBHOOK_SECRET)
+        payment.learn(
+            method=payment.method,
+            receipt_url="https://receipt.example",
+            webhook_secret=WEBHOOK_SECRET,
+            is_partial_cancelable=False,
+        )
         payment.fail("EXPIRED", "기한이 지났습니다.", at=AT, cause=Cause.EXPIRY)
 
         payment.retry(at=LATER)
@@ -301,7 +316,7 @@ class TestRefundedAmount:
     def test_of_nothing_or_more_than_is_left_is_refused(self, asked: int) -> None:
         payment = a_payment(S.PARTIALLY_REFUNDED, amount=12_000)
 
-        with pytest.raises(AmountMismatch):
+        with pytest.raises(RefundExceedsBalance):
             payment.refund(asked, at=LATER, cause=Cause.API)
 
         assert payment.refundable_amount == 8_000
@@ -350,9 +365,14 @@ class TestCheckLater:
 class TestLearn:
     def test_a_later_answer_that_leaves_something_out_takes_nothing_away(self) -> None:
         payment = a_payment(S.PENDING)
-        payment.learn(method=PaymentMethod.EASY_PAY, receipt_url="https://receipt.example", webhook_secret="s")
+        payment.learn(
+            method=PaymentMethod.EASY_PAY,
+            receipt_url="https://receipt.example",
+            webhook_secret="s",
+            is_partial_cancelable=True,
+        )
 
-        payment.learn(method=PaymentMethod.EASY_PAY, receipt_url=None, webhook_secret=None)
+        payment.learn(method=PaymentMethod.EASY_PAY, receipt_url=None, webhook_secret=None, is_partial_cancelable=True)
 
         assert (payment.receipt_url, payment.webhook_secret) == ("https://receipt.example", "s")
 
@@ -380,12 +400,12 @@ class TestRefund:
 
     @pytest.mark.parametrize("amount", [0, -1, 12_001])
     def test_of_nothing_or_more_than_is_left_cannot_be_requested(self, amount: int) -> None:
-        with pytest.raises(AmountMismatch):
+        with pytest.raises(RefundExceedsBalance):
             a_refund(a_payment(S.COMPLETED, amount=12_000), amount)
 
     @pytest.mark.parametrize("status", sorted(set(S) - {S.COMPLETED, S.PARTIALLY_REFUNDED}))
     def test_cannot_be_requested_where_no_money_is(self, status: PaymentStatus) -> None:
-        with pytest.raises(AmountMismatch):
+        with pytest.raises(RefundExceedsBalance):
             a_refund(a_payment(status), 1)
 
     def test_succeeded_moves_the_payment_in_the_name_of_who_asked(self) -> None:
@@ -410,7 +430,7 @@ class TestRefund:
         payment = a_payment(S.COMPLETED, amount=12_000)
         refund = a_refund(payment)
 
-        refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", at=LATER)
+        refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", because="balance_differs", at=LATER)
 
         assert (refund.status, refund.fail_code) == (RefundStatus.FAILED, "NOT_CANCELABLE_AMOUNT")
         assert (refund.completed_at, refund.next_check_at) == (LATER, None)
@@ -435,4 +455,4 @@ def _decide(refund: Refund, payment: Payment, how: str) -> None:
     if how == "succeed":
         refund.succeed(payment, "transaction-1", at=LATER, cause=Cause.API)
     else:
-        refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", at=LATER)
+        refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", because="balance_differs", at=LATER)

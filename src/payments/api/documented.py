@@ -4,7 +4,7 @@ from collections import defaultdict
 from http import HTTPStatus
 
 from payments.api.problems import HTTP_PROBLEMS, MEDIA_TYPE, status_of
-from payments.errors import PaymentDeclined, PaymentError
+from payments.errors import NotGivenBack, PaymentDeclined, PaymentError
 
 Responses = dict[int | str, dict[str, object]]
 
@@ -69,4 +69,6 @@ def _example(status: int, code: str, detail: str, **more: str) -> dict[str, obje
 def _more(error: type[PaymentError]) -> dict[str, str]:
     if error is PaymentDeclined:
         return {"pgCode": "REJECT_CARD_PAYMENT", "pgMessage": "한도초과 혹은 잔액부족으로 결제에 실패했습니다."}
+    if issubclass(error, NotGivenBack):
+        return {"pgCode": "NOT_CANCELABLE_PAYMENT", "pgMessage": "취소 할 수 없는 결제 입니다."}
     return {}

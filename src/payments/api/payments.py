@@ -3,12 +3,16 @@
 import time
 from collections.abc import Sequence
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Response
 
-from payments.api.deps import FromResources
-from payments.api.documented import refusals
+from payments.api.deps import FromClient, FromIdempotencyKey, FromResources
+from payments.api.documented import Responses, refusals
+from payments.api.idempotent import once
 from payments.api.schemas import (
+    CancelAnswer,
+    CancelBody,
     ConfirmBody,
     EventAnswer,
     EventsAnswer,
@@ -22,16 +26,23 @@ from payments.api.schemas import (
 from payments.db import transaction
 from payments.errors import (
     AlreadyPaid,
+    AlreadyRefunded,
     AmountMismatch,
     AmountOutOfRange,
     AwaitingDeposit,
     ConcurrentUpdate,
     DatabaseUnavailable,
+    DepositArrived,
+    IdempotencyKeyMalformed,
+    IdempotencyKeyMissing,
+    IdempotencyKeyReused,
     NotConfirmable,
+    NothingToRefund,
     OrderAmountMismatch,
     OrderNotFound,
     OrderNotPayable,
     OrdersUnavailable,
+    PartialRefundNotAllowed,
     PaymentClosed,
     PaymentDeclined,
     PaymentInProgress,
@@ -39,13 +50,26 @@ from payments.errors import (
     PaymentNotFound,
     PgUnavailable,
     RedirectNotAllowed,
+    RefundAccountNotAllowed,
+    RefundAccountRefused,
+    RefundAccountRequired,
+    RefundBalanceDiffers,
+    RefundDeadlinePassed,
+    RefundExceedsBalance,
+    RefundInProgress,
+    RefundNotNow,
+    RefundRefused,
+    RequestInProgress,
+    TaxFreeExceedsRefund,
 )
 from payments.models import Payment, Refund
 from payments.observability import CONFIRM_SECONDS
 from payments.queries import get_payment, get_payment_by_key, history, refunds_of
 from payments.resources import Resources
-from payments.states import PaymentStatus
+from payments.states import EVER_CAPTURED, PaymentStatus
+from payments.usecases.cancel import CancelOutcome, cancel, order_of_key
 from payments.usecases.confirm import confirm
+from payments.usecases.idempotency import Name
 from payments.usecases.prepare import prepare
 
 router = APIRouter(prefix="/payments", tags=["payments"])
@@ -126,6 +150,80 @@ async def confirm_payment(body: ConfirmBody, resources: FromResources, response:
     return payment_answer(payment, await _refunds(payment, resources))
 
 
+CANCEL_RESPONSES: Final[Responses] = {
+    202: {
+        "model": CancelAnswer,
+        "description": "The outcome is not known yet: send the same request again, or read the payment, until it is",
+    },
+    **refusals(
+        IdempotencyKeyMissing,
+        IdempotencyKeyMalformed,
+        IdempotencyKeyReused,
+        RequestInProgress,
+        PaymentNotFound,
+        PaymentKeyMismatch,
+        PaymentInProgress,
+        PaymentClosed,
+        RefundInProgress,
+        NothingToRefund,
+        AlreadyRefunded,
+        RefundExceedsBalance,
+        TaxFreeExceedsRefund,
+        RefundAccountRequired,
+        RefundAccountNotAllowed,
+        DepositArrived,
+        RefundRefused,
+        RefundBalanceDiffers,
+        PartialRefundNotAllowed,
+        RefundDeadlinePassed,
+        RefundAccountRefused,
+        RefundNotNow,
+        ConcurrentUpdate,
+        DatabaseUnavailable,
+    ),
+}
+
+
+@router.post(
+    "/orders/{orderId}/cancel",
+    summary="Give up an order's payment, or give its money back",
+    response_model=CancelAnswer,
+    responses=CANCEL_RESPONSES,
+)
+async def cancel_payment_of_order(
+    order_id: Annotated[OrderId, Path(alias="orderId")],
+    body: CancelBody,
+    key: FromIdempotencyKey,
+    client: FromClient,
+    resources: FromResources,
+) -> Response:
+    """Give up a payment that was not paid, or give captured money back, wholly or in part.
+
+    The same `Idempotency-Key` and body get the same answer, byte for byte, and nothing happens twice. A 202 is no
+    answer yet: the same request gets the same 202 until the outcome is known, and from then on the outcome. A 409
+    with `Retry-After` and a 503 decide nothing either; the same request may be sent again.
+    """
+    return await _cancel_once(order_id, body, key=key, client=client, resources=resources)
+
+
+@router.post(
+    "/{paymentKey}/cancel",
+    summary="Give up a payment, or give its money back",
+    response_model=CancelAnswer,
+    responses=CANCEL_RESPONSES,
+)
+async def cancel_payment(
+    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")],
+    body: CancelBody,
+    key: FromIdempotencyKey,
+    client: FromClient,
+    resources: FromResources,
+) -> Response:
+    """The same as for the order, by the PG's key of its present attempt."""
+    order_id = await order_of_key(payment_key, sessions=resources.sessions)
+    return await _cancel_once(order_id, body, key=key, client=client, resources=resources)
+
+
 @router.get(
     "/orders/{orderId}",
     summary="Where an order's payment stands",
@@ -166,8 +264,31 @@ async def read_events(
         return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
 
 
+async def _cancel_once(order_id: str, body: CancelBody, *, key: str, client: str, resources: Resources) -> Response:
+    async def _cancel(request_id: UUID) -> Response:
+        outcome = await cancel(
+            body.request(order_id, request_id=request_id),
+            sessions=resources.sessions,
+            pg=resources.pg,
+            background=resources.background,
+            lease=resources.confirm_lease,
+        )
+        return _cancel_response(outcome)
+
+    content = f"cancel {order_id} {body.model_dump_json()}"
+    return await once(Name.of(client, key, content=content), _cancel, resources=resources)
+
+
+def _cancel_response(outcome: CancelOutcome) -> Response:
+    body = CancelAnswer.of(outcome).model_dump_json(by_alias=True)
+    if outcome.is_decided:
+        return Response(body, media_type="application/json")
+    headers = {"retry-after": str(POLL_AFTER_SECONDS)}
+    return Response(body, status_code=202, headers=headers, media_type="application/json")
+
+
 async def _refunds(payment: Payment, resources: Resources) -> Sequence[Refund]:
-    if payment.refunded_amount == 0:
+    if payment.status not in EVER_CAPTURED:
         return ()
     async with transaction(resources.sessions) as session:
         return await refunds_of(session, payment.id)

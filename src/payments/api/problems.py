@@ -12,11 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from payments.errors import (
+    Busy,
     Conflict,
+    InvalidIdempotencyKey,
     InvalidRequest,
     NotFound,
+    NotGivenBack,
     PaymentDeclined,
     PaymentError,
+    RefundAccountRefused,
+    RefundNotNow,
     Unavailable,
 )
 
@@ -26,6 +31,9 @@ MOST_WRONG_FIELDS: Final = 20  # named in one answer: a body can hold thousands 
 
 # By the branch of the tree in `errors`; the first that fits.
 STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
+    (RefundNotNow, HTTPStatus.SERVICE_UNAVAILABLE),
+    (RefundAccountRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (InvalidIdempotencyKey, HTTPStatus.BAD_REQUEST),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -90,11 +98,11 @@ def refusal(error: PaymentError) -> Response:
     """The problem that a refusal of ours is answered with."""
     extra: dict[str, object] = {}
     headers: dict[str, str] = {}
-    if isinstance(error, PaymentDeclined):
+    if isinstance(error, PaymentDeclined | NotGivenBack) and error.pg_code:
         extra = {"pgCode": error.pg_code, "pgMessage": error.pg_message}
     if isinstance(error, InvalidRequest):
         extra = {"errors": [{"field": error.field, "message": error.detail}]}
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | Busy | RefundNotNow):
         headers = {"retry-after": str(math.ceil(error.retry_after.total_seconds()))}
     return problem(status_of(type(error)), error.code, error.detail, extra=extra, headers=headers)
 

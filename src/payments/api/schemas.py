@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from payments.explanations import NextAction, explain
+from payments.explanations import NextAction, explain, next_check_at
+from payments.gateways.pg import RefundAccount
 from payments.models import Payment, PaymentEvent, Refund
-from payments.snapshots import iso, snapshot
+from payments.snapshots import iso, refund_snapshot, snapshot
 from payments.states import Cause, PaymentMethod, PaymentStatus, RefundStatus
+from payments.usecases.cancel import CancelOutcome, CancelRequest
 from payments.usecases.confirm import ConfirmRequest
 from payments.usecases.prepare import Prepared, PrepareRequest
 
@@ -99,6 +102,59 @@ class ConfirmBody(Body):
         return ConfirmRequest(self.payment_key, self.order_id, self.amount)
 
 
+class RefundReceiveAccount(Body):
+    """Where the money of a paid virtual account goes back to. Passed on to the PG, and kept nowhere."""
+
+    bank: Annotated[
+        str,
+        StringConstraints(pattern=r"^[0-9]{2,3}$"),
+        Field(description="The PG's code of the bank (은행 코드).", examples=["88"]),
+    ]
+    account_number: Annotated[
+        str, StringConstraints(pattern=r"^[0-9]{1,20}$"), Field(description="Digits only.", examples=["110123456789"])
+    ]
+    holder_name: Annotated[
+        str, StringConstraints(min_length=1, max_length=60), AfterValidator(_readable), Field(examples=["김토스"])
+    ]
+
+    def account(self) -> RefundAccount:
+        return RefundAccount(self.bank, self.account_number, self.holder_name)
+
+
+class CancelBody(Body):
+    cancel_reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=200),
+        AfterValidator(_readable),
+        Field(description="Kept, and shown to the buyer by the PG.", examples=["고객 변심"]),
+    ]
+    cancel_amount: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_AMOUNT, description="Whole won. Left out: everything that is left.", examples=[5000]),
+    ] = None
+    tax_free_amount: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_AMOUNT,
+            description="The part of `cancelAmount` that was sold without tax (면세), in whole won.",
+            examples=[0],
+        ),
+    ] = 0
+    refund_receive_account: RefundReceiveAccount | None = None
+
+    def request(self, order_id: str, *, request_id: UUID) -> CancelRequest:
+        account = self.refund_receive_account
+        return CancelRequest(
+            order_id=order_id,
+            reason=self.cancel_reason,
+            request_id=request_id,
+            amount=self.cancel_amount,
+            tax_free_amount=self.tax_free_amount,
+            account=account.account() if account else None,
+        )
+
+
 class PreparedAnswer(Answer):
     """All that the payment window needs."""
 
@@ -144,16 +200,22 @@ class VirtualAccountAnswer(Answer):
     account_number: str
     holder: str
     due_date: datetime | None
+    refund_status: Annotated[
+        str | None,
+        Field(description="How far the bank got with a refund: NONE, PENDING, FAILED, PARTIAL_FAILED or COMPLETED."),
+    ]
 
 
 class RefundAnswer(Answer):
     refund_id: str
     amount: int
+    tax_free_amount: int
     reason: str
     status: RefundStatus
     requested_at: datetime
     completed_at: datetime | None
     failure: FailureAnswer | None
+    next_check_at: datetime | None
 
 
 class PaymentAnswer(Answer):
@@ -215,14 +277,29 @@ class EventsAnswer(Answer):
     events: list[EventAnswer]
 
 
+class CancelAnswer(Answer):
+    """What became of a cancel; `refund` is null where nothing had been paid."""
+
+    refund: RefundAnswer | None
+    payment: PaymentAnswer
+
+    @classmethod
+    def of(cls, outcome: CancelOutcome) -> "CancelAnswer":
+        refund = outcome.refund
+        return cls(
+            refund=RefundAnswer.model_validate(refund_snapshot(refund)) if refund else None,
+            payment=payment_answer(outcome.payment, outcome.refunds),
+        )
+
+
 def payment_answer(payment: Payment, refunds: Sequence[Refund] = ()) -> PaymentAnswer:
     """The payment with the words that explain it."""
-    explanation = explain(payment)
+    explanation = explain(payment, refunds)
     return PaymentAnswer.model_validate(
         {
             **snapshot(payment, refunds),
             "reason": explanation.reason,
             "nextAction": explanation.next_action,
-            "nextCheckAt": payment.next_check_at,
+            "nextCheckAt": next_check_at(payment, refunds),
         }
     )

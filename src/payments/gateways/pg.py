@@ -25,6 +25,19 @@ class PgVirtualAccount:
     account_number: str
     holder_name: str
     due_at: datetime | None
+    refund_status: str | None  # NONE, PENDING, FAILED, PARTIAL_FAILED, COMPLETED: how far a refund to an account got
+
+
+@dataclass(frozen=True, slots=True)
+class PgCancel:
+    """One cancel of a payment, whole or in part, in whole won. The PG's list of them only grows."""
+
+    transaction_key: str
+    amount: int
+    balance_after: int  # what was left when it was done
+    reason: str
+    cancelled_at: datetime | None
+    is_done: bool  # False while a cancel abroad is under way, and when it was given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class PgPayment:
     """A payment as the PG holds it.
 
     Amounts are whole won. `method` is the PG's own word (`카드`, `가상계좌`, ...) and None until the buyer has chosen.
+    `cancels` is in the order in which the balance went down.
     """
 
     payment_key: str
@@ -48,6 +62,9 @@ class PgPayment:
     receipt_url: str | None
     failure_code: str | None
     failure_message: str | None
+    last_transaction_key: str | None = None
+    is_partial_cancelable: bool = True
+    cancels: tuple[PgCancel, ...] = ()
 
 
 class UnknownBecause(StrEnum):
@@ -115,6 +132,68 @@ class Unknown:
 Answer = Approved | DepositAwaited | Declined | Cancelled | Unknown
 
 
+@dataclass(frozen=True, slots=True)
+class RefundAccount:
+    """Where the money of a virtual account goes back to. Belongs to the buyer: never stored, never logged."""
+
+    bank: str = field(repr=False)  # the PG's code of the bank
+    account_number: str = field(repr=False)
+    holder_name: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """A refund as it was promised; repeated with the same key and the same content, whatever happened before.
+
+    `believed_balance` goes along as the PG's own lock: if another amount is left there, it gives nothing back.
+    """
+
+    order_id: str
+    total_amount: int  # won that were captured
+    amount: int  # won to give back; all that is left when it equals `believed_balance`
+    believed_balance: int  # won
+    tax_free_amount: int  # won of `amount` that were sold without tax
+    reason: str
+    idempotency_key: str
+    account: RefundAccount | None = None
+
+
+class RefusedBecause(StrEnum):
+    """Why the PG will not give money back, as far as the caller can act on it."""
+
+    BALANCE_DIFFERS = "balance_differs"  # less, or something else, is left than we believe
+    NOT_PARTIALLY = "not_partially"  # this payment goes back as a whole or not at all
+    TOO_LATE = "too_late"  # the method's deadline for refunds has passed
+    ACCOUNT = "account"  # the account to refund to is missing, wrong, or cannot be paid into
+    NOT_NOW = "not_now"  # the bank is closed, or the last cancel was a moment ago: a new request later may do
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """The PG gave this refund's money back, now or when it was first asked under the same key."""
+
+    payment: PgPayment
+    cancel: PgCancel
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRefused:
+    """The PG did nothing upon this request, and never will under this key.
+
+    An earlier request under the same key, whose answer was lost, may have done it all the same: where there was one,
+    only a look-up shows whether the refund failed.
+    """
+
+    because: RefusedBecause
+    code: str
+    message: str
+
+
+RefundAnswer = Refunded | RefundRefused | Unknown
+CancelAnswer = Cancelled | RefundRefused | Unknown
+
+
 class PaymentGateway(Protocol):
     """What the use cases need of a PG. Its methods never raise for what the PG or the network does."""
 
@@ -125,6 +204,16 @@ class PaymentGateway(Protocol):
 
     async def confirm(self, payment_key: str, *, order_id: str, amount: int, idempotency_key: str) -> Answer:
         """Ask for the capture of `amount` won. The same `idempotency_key` on every repetition of this intention."""
+        ...
+
+    async def cancel(
+        self, payment_key: str, *, order_id: str, amount: int, reason: str, idempotency_key: str
+    ) -> CancelAnswer:
+        """Give up a virtual account before its deposit; `amount` won is what was to be paid."""
+        ...
+
+    async def refund(self, payment_key: str, order: RefundOrder) -> RefundAnswer:
+        """Give captured money back. The same order with the same key on every repetition of this intention."""
         ...
 
     async def look_up(self, payment_key: str, *, order_id: str, amount: int) -> Answer:

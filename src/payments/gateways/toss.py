@@ -7,17 +7,39 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Final, Self
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Final, Generic, Self, TypeVar
 
 import httpx
 import structlog
 from prometheus_client import Counter, Histogram
 
 from payments.gateways.breaker import Breaker
-from payments.gateways.pg import Answer, Approved, Cancelled, Declined, DepositAwaited, Unknown, UnknownBecause
-from payments.gateways.toss_answers import Asked, Reply, parse_retry_after, read_confirm, read_look_up
-from payments.gateways.toss_codes import KEY_FAULTS
+from payments.gateways.pg import (
+    Answer,
+    Approved,
+    CancelAnswer,
+    Cancelled,
+    Declined,
+    DepositAwaited,
+    RefundAnswer,
+    Refunded,
+    RefundOrder,
+    RefundRefused,
+    Unknown,
+    UnknownBecause,
+)
+from payments.gateways.toss_answers import (
+    Asked,
+    Reply,
+    parse_retry_after,
+    read_cancel,
+    read_confirm,
+    read_look_up,
+    read_refund,
+)
+from payments.gateways.toss_codes import BADLY_ASKED, KEY_FAULTS
 from payments.gateways.toss_wire import is_order_id, is_payment_key
 
 MAX_BODY_BYTES: Final = 1_000_000  # a payment is about 2 kB
@@ -26,7 +48,9 @@ _CONNECT_ATTEMPTS: Final = 2
 _RETRY_PAUSE_SECONDS: Final = (0.05, 0.25)
 _UNAUTHORIZED: Final = 401
 _SERVER_ERRORS: Final = 500
+_MAX_REASON_LENGTH: Final = 200
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,300}")  # Toss's limit; httpx cannot send what is not ASCII
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SECRET_KEY = re.compile(r"[!-9;-~]+")  # no colon: it ends the user name in Basic auth
 
 # Raised before a byte of the request could leave: there was no connection to send it on. Trying again may help.
@@ -37,6 +61,19 @@ _NO_ADDRESS = (httpx.UnsupportedProtocol, httpx.InvalidURL)
 # stands for what httpx lets through, such as an ssl.SSLError in the middle of an answer.
 _LOST = (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict, OSError)
 
+_AnyAnswer = Answer | RefundAnswer | CancelAnswer
+_Read = TypeVar("_Read", bound=_AnyAnswer)
+
+_KINDS: Final[Mapping[type[_AnyAnswer], str]] = MappingProxyType(
+    {
+        Approved: "approved",
+        DepositAwaited: "deposit_awaited",
+        Declined: "declined",
+        Cancelled: "cancelled",
+        Refunded: "refunded",
+        RefundRefused: "refund_refused",
+    }
+)
 _answers = Counter(
     "pg_answers", "Answers of the payment gateway; kinds of unknown stand by their reason", ["call", "kind"]
 )
@@ -49,16 +86,16 @@ _seconds = Histogram(
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Generic[_Read]):
     name: str
     method: str
     path: str
     asked: Asked
-    read: Callable[[Reply, Asked], Answer]
+    read: Callable[[Reply], _Read]
     deadline: timedelta
     breaker: Breaker
-    headers: Mapping[str, str] = field(default_factory=dict)
-    json: Mapping[str, object] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: Mapping[str, object] | None = field(default=None, repr=False)  # a buyer's account may stand in it
 
 
 class TossClient:
@@ -72,13 +109,15 @@ class TossClient:
         connect_timeout: For one attempt to connect; there are two.
         read_timeout: The longest silence of Toss. Its pages ask for 60 s for billing and lists and say nothing about
             confirm; what a shorter wait loses is found by recovery.
-        deadline: Total wall clock of a confirm, waiting for a slot and connecting included; by default ten seconds
-            more than `read_timeout`.
+        deadline: Total wall clock of a confirm, a refund or a cancel, waiting for a slot and connecting included; by
+            default ten seconds more than `read_timeout`.
         look_up_deadline: The same for a look-up.
         max_concurrent: Calls under way at the same time; further ones wait for `slot_wait` and are then not sent.
         breaker: Of confirms; closed by default, opens for ten seconds after five failures in a row.
         look_up_breaker: Of look-ups, the same. Apart, because look-ups may work while confirms fail: they must not
             close the circuit of the confirms, and recovery must not wait for it.
+        cancel_breaker: Of refunds and cancels, the same. Apart, because a bank that cannot pay back must not keep a
+            shop from selling.
         transport: Replaces the network in tests.
 
     Raises:
@@ -98,6 +137,7 @@ class TossClient:
         slot_wait: timedelta = timedelta(seconds=2),
         breaker: Breaker | None = None,
         look_up_breaker: Breaker | None = None,
+        cancel_breaker: Breaker | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = _checked_base_url(base_url)
@@ -107,6 +147,7 @@ class TossClient:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._breaker = breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._look_up_breaker = look_up_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
+        self._cancel_breaker = cancel_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._http = httpx.AsyncClient(
             base_url=self._base_url,
             auth=httpx.BasicAuth(_checked_secret_key(secret_key), ""),
@@ -148,18 +189,68 @@ class TossClient:
             ValueError: The caller let something through that must not reach a URL or a header.
         """
         asked = _checked(Asked(payment_key, order_id, amount))
-        if _IDEMPOTENCY_KEY.fullmatch(idempotency_key) is None:
-            raise ValueError("An idempotency key is 1 to 300 printable ASCII characters without spaces.")
         call = _Call(
             "confirm",
             method="POST",
             path="/v1/payments/confirm",
             asked=asked,
-            read=read_confirm,
+            read=partial(read_confirm, asked=asked),
             deadline=self._deadline,
             breaker=self._breaker,
-            headers={"Idempotency-Key": idempotency_key},
+            headers={"Idempotency-Key": _checked_idempotency_key(idempotency_key)},
             json={"paymentKey": payment_key, "orderId": order_id, "amount": amount},
+        )
+        return await self._ask(call)
+
+    async def refund(self, payment_key: str, order: RefundOrder) -> RefundAnswer:
+        """Give captured money back (https://docs.tosspayments.com/reference, payment cancel).
+
+        Toss compares the balance that we believe in with its own and gives nothing back if they differ, so that a
+        refund which was carried out unnoticed is not carried out again under another key.
+
+        Raises:
+            ValueError: As for `confirm`; also the amounts contradict each other, or a text cannot be sent.
+        """
+        asked = _checked(Asked(payment_key, order.order_id, order.total_amount))
+        body = _refund_body(_checked_order(order))
+        read = partial(read_refund, asked=asked, order=order)
+        return await self._ask_for_cancel("refund", asked, idempotency_key=order.idempotency_key, body=body, read=read)
+
+    async def cancel(
+        self, payment_key: str, *, order_id: str, amount: int, reason: str, idempotency_key: str
+    ) -> CancelAnswer:
+        """Give up a virtual account before its deposit; `amount` won is what was to be paid.
+
+        Names no amount, because Toss cancels no part of an account that waits; and no balance, because its own is the
+        whole amount before the deposit as well as after.
+
+        Raises:
+            ValueError: As for `confirm`, or the reason cannot be sent.
+        """
+        asked = _checked(Asked(payment_key, order_id, amount))
+        body = {"cancelReason": _checked_reason(reason)}
+        read = partial(read_cancel, asked=asked)
+        return await self._ask_for_cancel("cancel", asked, idempotency_key=idempotency_key, body=body, read=read)
+
+    async def _ask_for_cancel(
+        self,
+        name: str,
+        asked: Asked,
+        *,
+        idempotency_key: str,
+        body: Mapping[str, object],
+        read: Callable[[Reply], _Read],
+    ) -> _Read | Unknown:
+        call = _Call(
+            name,
+            method="POST",
+            path=f"/v1/payments/{asked.payment_key}/cancel",
+            asked=asked,
+            read=read,
+            deadline=self._deadline,
+            breaker=self._cancel_breaker,
+            headers={"Idempotency-Key": _checked_idempotency_key(idempotency_key)},
+            json=body,
         )
         return await self._ask(call)
 
@@ -187,19 +278,19 @@ class TossClient:
             method="GET",
             path=path,
             asked=asked,
-            read=read_look_up,
+            read=partial(read_look_up, asked=asked),
             deadline=self._look_up_deadline,
             breaker=self._look_up_breaker,
         )
         return await self._ask(call)
 
-    async def _ask(self, call: _Call) -> Answer:
+    async def _ask(self, call: _Call[_Read]) -> _Read | Unknown:
         began = time.monotonic()
         answer = await self._in_slot(call)
         _observe(call, answer, seconds=time.monotonic() - began)
         return answer
 
-    async def _in_slot(self, call: _Call) -> Answer:
+    async def _in_slot(self, call: _Call[_Read]) -> _Read | Unknown:
         """The bulkhead: a slow Toss may hold this many calls, and no more of the process than that."""
         if not call.breaker.is_available:
             return _left_alone(call)  # without queueing first
@@ -215,13 +306,13 @@ class TossClient:
         finally:
             self._slots.release()
 
-    async def _guarded(self, call: _Call, *, ends_at: float) -> Answer:
+    async def _guarded(self, call: _Call[_Read], *, ends_at: float) -> _Read | Unknown:
         permit = call.breaker.admit()
         if permit is None:
             return _left_alone(call)
         try:
             outcome = await self._exchange(call, ends_at=ends_at)
-            answer = outcome if isinstance(outcome, Unknown) else call.read(outcome, call.asked)
+            answer = outcome if isinstance(outcome, Unknown) else call.read(outcome)
         except BaseException:  # cancelled
             call.breaker.abandoned(permit)
             raise
@@ -231,7 +322,7 @@ class TossClient:
             call.breaker.succeeded(permit)
         return answer
 
-    async def _exchange(self, call: _Call, *, ends_at: float) -> Reply | Unknown:
+    async def _exchange(self, call: _Call[_Read], *, ends_at: float) -> Reply | Unknown:
         """The total deadline: each of httpx's timeouts only measures one silence, so a dripping answer never ends."""
         try:
             async with asyncio.timeout_at(ends_at):
@@ -239,7 +330,7 @@ class TossClient:
         except TimeoutError:
             return Unknown(UnknownBecause.NO_ANSWER, message="no complete answer before the deadline")
 
-    async def _send_or_reconnect(self, call: _Call) -> Reply | Unknown:
+    async def _send_or_reconnect(self, call: _Call[_Read]) -> Reply | Unknown:
         not_sent = Unknown(UnknownBecause.NOT_SENT)
         for attempt in range(_CONNECT_ATTEMPTS):
             if attempt > 0:
@@ -254,7 +345,7 @@ class TossClient:
                 return Unknown(UnknownBecause.NO_ANSWER, message=type(error).__name__)
         return not_sent
 
-    async def _send(self, call: _Call) -> Reply | Unknown:
+    async def _send(self, call: _Call[_Read]) -> Reply | Unknown:
         body = bytearray()
         async with self._http.stream(call.method, call.path, headers=call.headers, json=call.json) as response:
             if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -267,7 +358,7 @@ class TossClient:
         return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
 
 
-def _left_alone(call: _Call) -> Unknown:
+def _left_alone(call: _Call[_Read]) -> Unknown:
     return Unknown(UnknownBecause.CIRCUIT_OPEN, retry_after=call.breaker.pause_left)
 
 
@@ -302,7 +393,51 @@ def _checked(asked: Asked) -> Asked:
     return asked
 
 
-def _is_failing(outcome: Reply | Unknown, answer: Answer) -> bool:
+def _checked_idempotency_key(key: str) -> str:
+    if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise ValueError("An idempotency key is 1 to 300 printable ASCII characters without spaces.")
+    return key
+
+
+def _checked_order(order: RefundOrder) -> RefundOrder:
+    if not 0 < order.amount <= order.believed_balance <= order.total_amount:
+        raise ValueError("A refund is at least one won and at most what is left of what was captured.")
+    if not 0 <= order.tax_free_amount <= order.amount:
+        raise ValueError("What was sold without tax is a part of the refund.")
+    _checked_reason(order.reason)
+    return order
+
+
+def _checked_reason(reason: str) -> str:
+    if not 1 <= len(reason) <= _MAX_REASON_LENGTH:
+        raise ValueError("The reason of a cancel has 1 to 200 characters.")
+    return _checked_text(reason)
+
+
+def _checked_text(text: str) -> str:
+    # Looked for, because the error that encoding would raise carries the whole text, which may be a buyer's.
+    if _SURROGATE.search(text):
+        raise ValueError("A lone surrogate cannot be sent.")
+    return text
+
+
+def _refund_body(order: RefundOrder) -> dict[str, object]:
+    body: dict[str, object] = {"cancelReason": order.reason}
+    if order.amount < order.believed_balance:
+        body["cancelAmount"] = order.amount  # without it Toss gives back all that is left
+    body["refundableAmount"] = order.believed_balance
+    if order.tax_free_amount > 0:
+        body["taxFreeAmount"] = order.tax_free_amount
+    if order.account is not None:
+        body["refundReceiveAccount"] = {
+            "bank": _checked_text(order.account.bank),
+            "accountNumber": _checked_text(order.account.account_number),
+            "holderName": _checked_text(order.account.holder_name),
+        }
+    return body
+
+
+def _is_failing(outcome: Reply | Unknown, answer: _AnyAnswer) -> bool:
     """Whether the next call would most likely meet the same trouble.
 
     A refusal is no failure, nor is FORBIDDEN_REQUEST: a buyer can provoke both. A fault of our key counts like any
@@ -315,7 +450,7 @@ def _is_failing(outcome: Reply | Unknown, answer: Answer) -> bool:
     return isinstance(answer, Unknown) and answer.code in KEY_FAULTS
 
 
-def _observe(call: _Call, answer: Answer, *, seconds: float) -> None:
+def _observe(call: _Call[_Read], answer: _AnyAnswer, *, seconds: float) -> None:
     kind = _kind(answer)
     _answers.labels(call=call.name, kind=kind).inc()
     _seconds.labels(call=call.name).observe(seconds)
@@ -326,23 +461,18 @@ def _observe(call: _Call, answer: Answer, *, seconds: float) -> None:
         payment_key_ends=call.asked.payment_key and call.asked.payment_key[-6:],
         milliseconds=round(seconds * 1000),
     )
-    if isinstance(answer, Declined):
-        log = log.bind(code=answer.code)
-    if isinstance(answer, Unknown):
-        log.warning("pg.answer_unknown", code=answer.code, message=answer.message)
-    else:
-        log.info("pg.answered")
-
-
-def _kind(answer: Answer) -> str:
     match answer:
-        case Approved():
-            return "approved"
-        case DepositAwaited():
-            return "deposit_awaited"
-        case Declined():
-            return "declined"
-        case Cancelled():
-            return "cancelled"
-        case Unknown(because=because):
-            return because.value
+        case Unknown(code=code, message=message):
+            log.warning("pg.answer_unknown", code=code, message=message)
+        case RefundRefused(code=code, because=because) if code in BADLY_ASKED:
+            log.warning("pg.request_not_understood", code=code, because=because.value)
+        case RefundRefused(code=code, because=because):
+            log.info("pg.answered", code=code, because=because.value)
+        case Declined(code=code):
+            log.info("pg.answered", code=code)
+        case _:
+            log.info("pg.answered")
+
+
+def _kind(answer: _AnyAnswer) -> str:
+    return answer.because.value if isinstance(answer, Unknown) else _KINDS[type(answer)]

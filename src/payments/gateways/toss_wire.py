@@ -4,15 +4,17 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Annotated, Final, Never, TypeVar
+from typing import Annotated, Final, Literal, Never, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic.alias_generators import to_camel
 
-from payments.gateways.pg import PgPayment, PgStatus, PgVirtualAccount
+from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgVirtualAccount
 
 MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
+_MAX_REASON_LENGTH: Final = 200  # and for the reason of a cancel
+_MOST_PLACES_TOLD: Final = 10  # a list of a thousand broken cancels has a thousand broken places
 _LARGEST_AMOUNT: Final = 2**53 - 1  # beyond it JSON numbers stop being exact
 _KST: Final = timezone(timedelta(hours=9), "KST")
 _EASY_PAY: Final = "간편결제"
@@ -20,7 +22,10 @@ _EASY_PAY: Final = "간편결제"
 _PAYMENT_KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 # The reference lists letters, digits, - and _; the English message of INVALID_ORDER_ID allows = as well.
 _ORDER_ID = re.compile(r"[A-Za-z0-9_=-]{6,64}")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+# Real ones are 32 hexadecimal digits or `txrd_a01...`; the reference only says how long they may be.
+_TRANSACTION_KEY = re.compile(r"[!-~]{1,64}")
 
 _Read = TypeVar("_Read")
 
@@ -78,6 +83,12 @@ def _payment_key(value: str) -> str:
     return value
 
 
+def _transaction_key(value: str) -> str:
+    if _TRANSACTION_KEY.fullmatch(value) is None:
+        raise ValueError("not a transaction key")
+    return value
+
+
 def _code(value: str) -> str:
     if _CODE.fullmatch(value) is None:
         raise ValueError("not a code")
@@ -86,6 +97,11 @@ def _code(value: str) -> str:
 
 def _name(value: str) -> str:
     return clean_text(value, longest=100)
+
+
+def _reason(value: str) -> str:
+    # As it was sent, spaces and all, because a refund of ours is recognised by it; but it has to survive the database.
+    return _UNSTORABLE.sub("", value)[:_MAX_REASON_LENGTH]
 
 
 def _web_address(value: str) -> str:
@@ -109,6 +125,7 @@ _Moment = Annotated[datetime, BeforeValidator(_moment)]
 _Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
 _Message = Annotated[str, AfterValidator(clean_text)]
 _Code = Annotated[str, AfterValidator(_code)]
+_TransactionKey = Annotated[str, AfterValidator(_transaction_key)]
 _Lenient = WrapValidator(_none_if_unreadable)
 
 
@@ -134,6 +151,19 @@ class _VirtualAccount(_Wire):
     account_number: Annotated[_Word, Field(min_length=1, max_length=20)]
     customer_name: Annotated[str, AfterValidator(_name)] = ""
     due_date: Annotated[_Moment | None, _Lenient] = None
+    refund_status: Annotated[Literal["NONE", "PENDING", "FAILED", "PARTIAL_FAILED", "COMPLETED"] | None, _Lenient] = (
+        None
+    )
+
+
+class _Cancel(_Wire):
+    # Refunds are told apart and adopted by these, so one that cannot be read makes the whole answer worthless.
+    transaction_key: _TransactionKey
+    cancel_amount: Annotated[_Won, Field(ge=1)]
+    refundable_amount: _Won
+    cancel_status: _Word | None = None
+    cancel_reason: Annotated[Annotated[str, AfterValidator(_reason)] | None, _Lenient] = None
+    canceled_at: Annotated[_Moment | None, _Lenient] = None
 
 
 class _Payment(_Wire):
@@ -149,6 +179,9 @@ class _Payment(_Wire):
     secret: Annotated[Annotated[_Word, Field(min_length=1, max_length=50)] | None, _Lenient] = None
     receipt: Annotated[_Receipt | None, _Lenient] = None
     failure: Annotated[_Failure | None, _Lenient] = None
+    last_transaction_key: Annotated[_TransactionKey | None, _Lenient] = None
+    is_partial_cancelable: Annotated[bool | None, _Lenient] = None
+    cancels: list[_Cancel] | None = None
 
 
 class TossError(_Wire):
@@ -180,7 +213,8 @@ def _read(model: type[_Model], body: bytes) -> _Model:
         return model.model_validate(_parse(body))
     except ValidationError as error:
         # Names of places and rules only: the values include secrets.
-        raise MalformedAnswer("; ".join(_place(item["loc"], item["type"]) for item in error.errors())) from None
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_PLACES_TOLD]
+        raise MalformedAnswer("; ".join(_place(item["loc"], item["type"]) for item in wrong)) from None
 
 
 def _place(location: tuple[int | str, ...], rule: str) -> str:
@@ -225,6 +259,26 @@ def _to_payment(wire: _Payment) -> PgPayment:
         receipt_url=wire.receipt.url if wire.receipt else None,
         failure_code=wire.failure.code if wire.failure else None,
         failure_message=wire.failure.message if wire.failure else None,
+        last_transaction_key=wire.last_transaction_key,
+        is_partial_cancelable=wire.is_partial_cancelable is not False,  # who does not say is asked, and may refuse
+        cancels=_to_cancels(wire.cancels or []),
+    )
+
+
+def _to_cancels(wires: list[_Cancel]) -> tuple[PgCancel, ...]:
+    # Toss does not promise an order. The balance only goes down, and unlike the dates it is always there.
+    in_order = sorted(wires, key=lambda wire: wire.refundable_amount, reverse=True)
+    return tuple(_to_cancel(wire) for wire in in_order)
+
+
+def _to_cancel(wire: _Cancel) -> PgCancel:
+    return PgCancel(
+        transaction_key=wire.transaction_key,
+        amount=wire.cancel_amount,
+        balance_after=wire.refundable_amount,
+        reason=wire.cancel_reason or "",
+        cancelled_at=wire.canceled_at,
+        is_done=wire.cancel_status in {None, "DONE"},  # older answers have none; a word of the future is not done
     )
 
 
@@ -234,4 +288,5 @@ def _to_account(wire: _VirtualAccount) -> PgVirtualAccount:
         account_number=wire.account_number,
         holder_name=wire.customer_name,
         due_at=wire.due_date,
+        refund_status=wire.refund_status,
     )

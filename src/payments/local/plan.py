@@ -116,7 +116,8 @@ def _sandbox(ports: Ports, data: Path) -> Program:
 
 
 def _payments_defaults(environ: Mapping[str, str], ports: Ports, url: str) -> dict[str, str]:
-    sandbox = {"TOSS_API_URL": f"http://{HOST}:{ports.sandbox}", **SANDBOX_KEYS}
+    # The sandbox sits beside us and has no limit, so that a deposit shows at once.
+    sandbox = {"TOSS_API_URL": f"http://{HOST}:{ports.sandbox}", "TOSS_DEPOSIT_CHECK": "2s", **SANDBOX_KEYS}
     return {
         "ENVIRONMENT": "local",
         "LOG_FORMAT": "console",

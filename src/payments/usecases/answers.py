@@ -1,5 +1,6 @@
 """The only way in which an answer of the PG changes a payment; confirm, webhooks and recovery all end here."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -14,13 +15,16 @@ from payments.gateways.pg import (
     Declined,
     DepositAwaited,
     PgPayment,
+    PgStatus,
     Unknown,
     UnknownBecause,
 )
-from payments.models import Payment, VirtualAccount
+from payments.models import FIRST_DEPOSIT_CHECK, Payment, VirtualAccount
 from payments.outbox import announce
+from payments.queries import open_refund_of
 from payments.records import DiscrepancyKind, EventType, Json
-from payments.states import CAPTURED, EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
+from payments.states import EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
+from payments.usecases.refund_answers import adopt_cancels, as_theirs
 
 log = structlog.get_logger()
 
@@ -38,27 +42,40 @@ METHODS: Final[dict[str, PaymentMethod]] = {
 
 OPEN: Final = frozenset({PaymentStatus.PENDING, PaymentStatus.WAITING_FOR_DEPOSIT})
 
+DEPOSIT_OVERDUE: Final = "DEPOSIT_OVERDUE"  # ours: Toss has no code for a due date that passed
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the PG was asked about, and how the payment stood when it was asked."""
+
+    payment_key: str
+    version: int  # of the payment; as long as it has not changed, the answer is newer than all that we know
+
 
 async def record(
-    session: AsyncSession, payment: Payment, answer: Answer, *, payment_key: str, cause: Cause, at: datetime
+    session: AsyncSession, payment: Payment, answer: Answer, *, question: Question, cause: Cause, at: datetime
 ) -> None:
-    """Apply what the PG said about the attempt that was confirmed under `payment_key`.
+    """Apply what the PG said about the attempt that was confirmed under `question.payment_key`.
 
     Recording the same answer again changes nothing. An answer about an earlier attempt never touches the present
-    one; money found there is noted as a discrepancy.
+    one; money found there is noted as a discrepancy. An answer that others have overtaken still brings new truths
+    (money came, money went back), and never takes one away: the PG is asked again instead.
     """
+    payment_key = question.payment_key
+    is_fresh = question.version == payment.version
     if payment_key != payment.payment_key:
         await _record_earlier_attempt(session, payment, answer, at=at)
         return
     match answer:
         case Approved(payment=held):
-            await _record_capture(session, payment, held, cause=cause, at=at)
+            await _record_held(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case DepositAwaited(payment=held):
-            await _record_deposit_awaited(session, payment, held, cause=cause, at=at)
+            await _record_deposit_awaited(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case Declined():
             await _record_declined(session, payment, answer, cause=cause, at=at)
         case Cancelled(payment=held):
-            await _record_cancelled(session, payment, held, cause=cause, at=at)
+            await _record_cancelled(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case Unknown():
             await _record_unknown(session, payment, answer, at=at)
 
@@ -76,7 +93,21 @@ async def _record_earlier_attempt(session: AsyncSession, payment: Payment, answe
         case _:
             return
     subject = f"{payment.order_id}/{held.payment_key}"
-    await discrepancies.note(session, kind, payment, subject=subject, theirs=_theirs(held), at=at)
+    await discrepancies.note(session, kind, payment, subject=subject, theirs=as_theirs(held), at=at)
+
+
+async def _record_held(
+    session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
+) -> None:
+    """The PG holds the money, or what cancels have left of it."""
+    if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
+        # It may tell of the deposit that a bank has taken back since.
+        payment.next_check_at = at
+        return
+    if payment.status not in EVER_CAPTURED:
+        await _record_capture(session, payment, held, cause=cause, at=at)
+    if payment.status in EVER_CAPTURED:
+        await adopt_cancels(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
 
 
 async def _record_capture(
@@ -85,45 +116,77 @@ async def _record_capture(
     match payment.status:
         case PaymentStatus.CANCELLED:
             await discrepancies.note(
-                session, DiscrepancyKind.CAPTURED_AFTER_CANCEL, payment, theirs=_theirs(held), at=at
+                session, DiscrepancyKind.CAPTURED_AFTER_CANCEL, payment, theirs=as_theirs(held), at=at
             )
             return
         case PaymentStatus.FAILED:  # late truth
             await discrepancies.note(
-                session, DiscrepancyKind.CAPTURED_BUT_FAILED_HERE, payment, theirs=_theirs(held), at=at
+                session, DiscrepancyKind.CAPTURED_BUT_FAILED_HERE, payment, theirs=as_theirs(held), at=at
             )
         case PaymentStatus.PENDING | PaymentStatus.WAITING_FOR_DEPOSIT:
             pass
         case _:
             return  # somebody else recorded this capture before us
     _learn(payment, held)
+    if account := _account(held):
+        payment.keep_account(account)
     payment.approve(held.payment_key, approved_at=held.approved_at or at, at=at, cause=cause)
     payment.complete(at=at, cause=cause)
     await announce(session, payment, EventType.COMPLETED, at=at)
     log.info("payment.completed", order_id=payment.order_id, amount=payment.amount, cause=cause.value)
-    if held.balance_amount != payment.amount:
-        await discrepancies.note(session, DiscrepancyKind.REFUND_DIFFERS_AT_PG, payment, theirs=_theirs(held), at=at)
 
 
 async def _record_deposit_awaited(
+    session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
+) -> None:
+    match payment.status:
+        case PaymentStatus.PENDING:
+            await _record_issued(session, payment, held, cause=cause, at=at)
+        case _ if not is_fresh:
+            payment.next_check_at = at  # asked before the deposit came, perhaps, and answered after it
+        case PaymentStatus.WAITING_FOR_DEPOSIT if payment.is_deposit_overdue(at=at):
+            payment.fail(DEPOSIT_OVERDUE, "입금 기한이 지났습니다.", at=at, cause=cause)
+            await announce(session, payment, EventType.FAILED, at=at)
+            log.info("payment.deposit_overdue", order_id=payment.order_id, cause=cause.value)
+        case PaymentStatus.COMPLETED:
+            await _record_reversal(session, payment, held, cause=cause, at=at)
+        case PaymentStatus.PARTIALLY_REFUNDED | PaymentStatus.REFUNDED:
+            await discrepancies.note(
+                session, DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG, payment, theirs=as_theirs(held), at=at
+            )
+        # Toss leaves an account that nobody paid into as it is, for ever.
+        case PaymentStatus.FAILED | PaymentStatus.CANCELLED if not payment.is_deposit_overdue(at=at):
+            await discrepancies.note(
+                session, DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE, payment, theirs=as_theirs(held), at=at
+            )
+
+
+async def _record_issued(
     session: AsyncSession, payment: Payment, held: PgPayment, *, cause: Cause, at: datetime
 ) -> None:
-    issued = held.virtual_account
-    if payment.status is PaymentStatus.PENDING and issued is not None:
-        _learn(payment, held)
-        account = VirtualAccount(issued.bank_code, issued.account_number, issued.holder_name, issued.due_at)
-        payment.await_deposit(account, at=at, cause=cause)
-        await announce(session, payment, EventType.WAITING_FOR_DEPOSIT, at=at)
-        log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
+    account = _account(held)
+    if account is None:
         return
-    if payment.status in EVER_CAPTURED:
-        # Either the bank took the deposit back, or the PG was asked before the deposit came and answered after it.
+    _learn(payment, held)
+    payment.await_deposit(account, at=at, cause=cause)
+    await announce(session, payment, EventType.WAITING_FOR_DEPOSIT, at=at)
+    log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
+
+
+async def _record_reversal(
+    session: AsyncSession, payment: Payment, held: PgPayment, *, cause: Cause, at: datetime
+) -> None:
+    """The bank took the deposit back, unless a refund is under way: then its outcome is waited for."""
+    if await open_refund_of(session, payment.id) is not None:
+        payment.next_check_at = at + FIRST_DEPOSIT_CHECK
+        return
+    if payment.virtual_account is None:  # only a deposit can be reversed
         kind = DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG
-    elif payment.status in {PaymentStatus.FAILED, PaymentStatus.CANCELLED}:
-        kind = DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE
-    else:
+        await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
         return
-    await discrepancies.note(session, kind, payment, theirs=_theirs(held), at=at)
+    payment.reverse_deposit(at=at, cause=cause)
+    await announce(session, payment, EventType.DEPOSIT_REVERSED, at=at)
+    log.warning("payment.deposit_reversed", order_id=payment.order_id, cause=cause.value)
 
 
 async def _record_declined(
@@ -139,14 +202,15 @@ async def _record_declined(
 
 
 async def _record_cancelled(
-    session: AsyncSession, payment: Payment, held: PgPayment, *, cause: Cause, at: datetime
+    session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
     if payment.status in OPEN:
-        payment.cancel("cancelled at the PG", at=at, cause=cause)
+        reason = payment.cancel_reason or "cancelled at the PG"
+        payment.cancel(reason, at=at, cause=cause, actor=payment.cancel_actor)
         await announce(session, payment, EventType.CANCELLED, at=at)
         log.info("payment.cancelled", order_id=payment.order_id, cause=cause.value)
-    elif payment.status in CAPTURED:
-        await discrepancies.note(session, DiscrepancyKind.REFUND_DIFFERS_AT_PG, payment, theirs=_theirs(held), at=at)
+    elif payment.status in EVER_CAPTURED:
+        await adopt_cancels(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
 
 
 async def _record_unknown(session: AsyncSession, payment: Payment, unknown: Unknown, *, at: datetime) -> None:
@@ -160,19 +224,22 @@ async def _record_unknown(session: AsyncSession, payment: Payment, unknown: Unkn
 
 async def note_mismatch(session: AsyncSession, payment: Payment, held: PgPayment, *, at: datetime) -> None:
     """The PG showed another order, key or amount than it was asked about."""
-    await discrepancies.note(session, DiscrepancyKind.AMOUNT_DIFFERS_AT_PG, payment, theirs=_theirs(held), at=at)
+    is_deposit = payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and held.status is PgStatus.DONE
+    kind = DiscrepancyKind.DEPOSIT_AMOUNT_DIFFERS if is_deposit else DiscrepancyKind.AMOUNT_DIFFERS_AT_PG
+    await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
+
+
+def _account(held: PgPayment) -> VirtualAccount | None:
+    issued = held.virtual_account
+    if issued is None:
+        return None
+    return VirtualAccount(issued.bank_code, issued.account_number, issued.holder_name, issued.due_at)
 
 
 def _learn(payment: Payment, held: PgPayment) -> None:
-    method = METHODS.get(held.method or "", payment.method)
-    payment.learn(method=method, receipt_url=held.receipt_url, webhook_secret=held.secret)
-
-
-def _theirs(held: PgPayment) -> dict[str, Json]:
-    return {
-        "orderId": held.order_id,
-        "status": held.status.value,
-        "totalAmount": held.total_amount,
-        "balanceAmount": held.balance_amount,
-        "currency": held.currency,
-    }
+    payment.learn(
+        method=METHODS.get(held.method or "", payment.method),
+        receipt_url=held.receipt_url,
+        webhook_secret=held.secret,
+        is_partial_cancelable=held.is_partial_cancelable,
+    )

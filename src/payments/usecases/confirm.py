@@ -1,16 +1,14 @@
 """Confirm: the buyer is back from the payment window, and the money is taken, once."""
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.background import Background
-from payments.db import RACES, Sessions, transaction
+from payments.db import RACES, Sessions, insist, transaction
 from payments.errors import (
     AmountMismatch,
     ConcurrentUpdate,
@@ -25,12 +23,9 @@ from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
 from payments.queries import failure_of_attempt, get_payment, get_payment_to_change
 from payments.states import Cause, PaymentStatus
-from payments.usecases.answers import note_mismatch, record
+from payments.usecases.answers import Question, note_mismatch, record
 
 log = structlog.get_logger()
-
-# How long the recording of an answer outlasts a database that went away, between tries.
-RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +139,23 @@ async def _ask_and_record(
     mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
     if isinstance(answer, Unknown) and answer.was_sent:
         answer = await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
-    for pause in (*RECORDING_PAUSES, None):
-        try:
-            return await _record(asked, answer, mismatch, sessions=sessions)
-        except (ConcurrentUpdate, Unavailable):
-            if pause is not None:
-                await asyncio.sleep(pause)
-    # The money may have been taken, so this is no error to the buyer: it is not known yet, and will be asked again.
-    log.error("confirm.not_recorded", order_id=asked.order_id)
-    return promise.payment
+    question = Question(asked.payment_key, promise.payment.version)
+    try:
+        return await insist(lambda: _record(asked, answer, mismatch, question=question, sessions=sessions))
+    except (ConcurrentUpdate, Unavailable):
+        # The money may have been taken, so this is no error to the buyer: it is not known yet, and asked again.
+        log.exception("confirm.not_recorded", order_id=asked.order_id)
+        return promise.payment
 
 
-async def _record(asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, sessions: Sessions) -> Payment:
+async def _record(
+    asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, question: Question, sessions: Sessions
+) -> Payment:
     async with transaction(sessions) as session:
         payment, now = await get_payment_to_change(session, asked.order_id)
         if mismatch is not None and mismatch.payment is not None:
             await note_mismatch(session, payment, mismatch.payment, at=now)
-        await record(session, payment, answer, payment_key=asked.payment_key, cause=Cause.API, at=now)
+        await record(session, payment, answer, question=question, cause=Cause.API, at=now)
     return payment
 
 

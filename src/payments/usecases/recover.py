@@ -1,6 +1,7 @@
-"""Recover: payments whose outcome is unknown are asked about until the PG says what happened."""
+"""Recover: what is not decided, and what may change at the PG by itself, is asked about until the PG has said it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,10 +14,12 @@ from payments.db import RACES, Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
 from payments.models import Payment
-from payments.queries import claim_unresolved, database_now, get_payment_to_change
+from payments.queries import claim_unresolved, claim_watched, database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
-from payments.usecases.answers import record
+from payments.usecases import give_up
+from payments.usecases.answers import Question, record
+from payments.usecases.promises import OpenCancel, open_cancel
 
 log = structlog.get_logger()
 
@@ -36,6 +39,22 @@ class Unresolved:
     confirm_key: str
     amount: int
     age: timedelta  # since the confirm began, by the database's clock
+    version: int
+
+    @property
+    def question(self) -> Question:
+        return Question(self.payment_key, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A payment that is not PENDING and is looked at all the same; held by this worker until its lease ends."""
+
+    order_id: str
+    payment_key: str
+    amount: int
+    version: int
+    cancel: OpenCancel | None
 
 
 async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, limit: int = 50) -> int:
@@ -51,10 +70,49 @@ async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, l
     outcomes = await asyncio.gather(
         *(_resolve(one, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
     )
-    for one, outcome in zip(claimed, outcomes, strict=True):
-        if isinstance(outcome, BaseException):  # one bad row never stops the others; its lease ends, and it comes back
-            log.error("recovery.failed", order_id=one.order_id, error=type(outcome).__name__, exc_info=outcome)
+    _log_failures([one.order_id for one in claimed], outcomes)
     return sum(outcome is True for outcome in outcomes)
+
+
+async def watch(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, every: timedelta, limit: int = 50) -> int:
+    """Look at the virtual accounts that may have been paid into, or whose money the bank took or sent back.
+
+    Each is looked at again after `every`, until nothing can change any more. Keeps promises to give accounts up that
+    are still open. Answers how many were looked at. Any number of workers may do this at once.
+    """
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        due = await claim_watched(session, now=now, lease=lease, limit=limit)
+        claimed = [_watched(payment) for payment in due]
+    outcomes = await asyncio.gather(
+        *(_look_at(one, every=every, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
+    )
+    _log_failures([one.order_id for one in claimed], outcomes)
+    return len(claimed)
+
+
+def _log_failures(order_ids: Sequence[str], outcomes: Sequence[object]) -> None:
+    for order_id, outcome in zip(order_ids, outcomes, strict=True):
+        if isinstance(outcome, BaseException):  # one bad row never stops the others; its lease ends, and it comes back
+            log.error("recovery.failed", order_id=order_id, error=type(outcome).__name__, exc_info=outcome)
+
+
+async def _look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: PaymentGateway) -> None:
+    if one.cancel is not None:
+        await give_up.carry_out(one.cancel, cause=Cause.RECOVERY, sessions=sessions, pg=pg)
+        return
+    answer = await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+    question = Question(one.payment_key, one.version)
+    for _ in range(RACES):
+        try:
+            async with transaction(sessions) as session:
+                payment, now = await get_payment_to_change(session, one.order_id)
+                payment.watch(every=every, at=now)  # first, so that what the answer plans stands
+                await record(session, payment, answer, question=question, cause=Cause.RECOVERY, at=now)
+        except ConcurrentUpdate:
+            continue
+        return
+    raise ConcurrentUpdate
 
 
 async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> bool:
@@ -63,7 +121,7 @@ async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -
         try:
             async with transaction(sessions) as session:
                 payment, now = await get_payment_to_change(session, one.order_id)
-                await record(session, payment, answer, payment_key=one.payment_key, cause=Cause.RECOVERY, at=now)
+                await record(session, payment, answer, question=one.question, cause=Cause.RECOVERY, at=now)
                 if payment.status is PaymentStatus.PENDING and one.age >= GIVE_UP_AFTER:
                     await _call_a_person(session, payment, at=now)
         except ConcurrentUpdate:
@@ -96,5 +154,16 @@ def _unresolved(payment: Payment, *, now: datetime) -> Unresolved:
     if payment.payment_key is None or payment.confirm_key is None or payment.pending_since is None:
         raise AssertionError("a PENDING payment has its keys; the database checks it")
     return Unresolved(
-        payment.order_id, payment.payment_key, payment.confirm_key, payment.amount, now - payment.pending_since
+        order_id=payment.order_id,
+        payment_key=payment.payment_key,
+        confirm_key=payment.confirm_key,
+        amount=payment.amount,
+        age=now - payment.pending_since,
+        version=payment.version,
     )
+
+
+def _watched(payment: Payment) -> Watched:
+    if payment.payment_key is None:
+        raise AssertionError("what is watched at the PG has its key")
+    return Watched(payment.order_id, payment.payment_key, payment.amount, payment.version, open_cancel(payment))

@@ -1,0 +1,62 @@
+"""Give up: a virtual account that nobody has paid into is closed at the PG."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from payments.db import Sessions, insist, transaction
+from payments.gateways.pg import Answer, Cancelled, PaymentGateway, RefundRefused, Unknown
+from payments.models import Payment
+from payments.queries import get_payment_to_change
+from payments.states import Cause, PaymentStatus
+from payments.usecases.answers import Question, record
+from payments.usecases.promises import OpenCancel
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """How the payment stands after the PG was asked, and its refusal if there was one."""
+
+    payment: Payment
+    refused: RefundRefused | None
+
+
+async def carry_out(one: OpenCancel, *, cause: Cause, sessions: Sessions, pg: PaymentGateway) -> GivenUp:
+    """Ask the PG to close the account, and record what it says.
+
+    Where it refuses, a look-up tells why: mostly because the deposit was faster.
+
+    Raises:
+        ConcurrentUpdate, Unavailable: the answer could not be recorded; the promise stands, and is kept later.
+    """
+    answer = await pg.cancel(
+        one.payment_key, order_id=one.order_id, amount=one.amount, reason=one.reason, idempotency_key=one.cancel_key
+    )
+    refused = answer if isinstance(answer, RefundRefused) else None
+    shown: Answer = (
+        answer
+        if isinstance(answer, Cancelled)
+        else await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+    )
+    payment = await insist(lambda: _record(one, shown, refused, cause=cause, sessions=sessions))
+    return GivenUp(payment, refused)
+
+
+async def _record(
+    one: OpenCancel, shown: Answer, refused: RefundRefused | None, *, cause: Cause, sessions: Sessions
+) -> Payment:
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, one.order_id)
+        question = Question(one.payment_key, one.version)
+        await record(session, payment, shown, question=question, cause=cause, at=now)
+        if payment.status is not PaymentStatus.WAITING_FOR_DEPOSIT or payment.cancel_key != one.cancel_key:
+            return payment
+        if refused is not None and not isinstance(shown, Unknown):
+            payment.drop_cancel(at=now)
+            log.warning("cancel.refused", order_id=one.order_id, pg_code=refused.code)
+        else:
+            payment.check_later(at=now, not_before=shown.retry_after if isinstance(shown, Unknown) else None)
+            log.warning("cancel.outcome_unknown", order_id=one.order_id)
+    return payment

@@ -1,0 +1,181 @@
+"""Refund: money that was promised goes back, exactly once, however often the PG has to be asked."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from payments import discrepancies
+from payments.db import Sessions, insist, transaction
+from payments.gateways.pg import (
+    Approved,
+    Cancelled,
+    PaymentGateway,
+    PgPayment,
+    RefusedBecause,
+    Unknown,
+    UnknownBecause,
+)
+from payments.gateways.pg import (
+    RefundRefused as Refused,
+)
+from payments.models import Payment, Refund
+from payments.queries import claim_refunds, database_now, get_payment_to_change, get_refund, open_refunds
+from payments.records import DiscrepancyKind, Json
+from payments.states import Cause, RefundStatus
+from payments.usecases.answers import note_mismatch
+from payments.usecases.promises import OpenRefund, open_refund
+from payments.usecases.refund_answers import Told, record_refund
+
+log = structlog.get_logger()
+
+# Toss forgets a key after 15 days (https://docs.tosspayments.com/reference/using-api/authorization), and would then
+# take the same request for a new one.
+KEY_LIFETIME: Final = timedelta(days=14)
+GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the refund goes on all the same
+# The account is not kept, so only the client's own repetition can carry out a refund that never reached the PG. When
+# it does not come, the key is closed by asking without the account, which the PG refuses.
+ACCOUNT_PATIENCE: Final = timedelta(minutes=10)
+AT_ONCE: Final = 20  # by one command; fewer than the calls that the PG's client lets through
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What came of asking about one refund; amounts in won."""
+
+    order_id: str
+    refund_id: UUID
+    amount: int
+    status: RefundStatus
+    code: str | None  # of the PG's refusal, or of what went wrong here
+    age: timedelta
+
+
+async def carry_out(one: OpenRefund, *, cause: Cause, sessions: Sessions, pg: PaymentGateway) -> tuple[Payment, Refund]:
+    """Ask the PG and record what it says; the payment and the refund as they stand then.
+
+    Raises:
+        ConcurrentUpdate, Unavailable: the answer could not be recorded; the refund stays promised, and is asked for
+            again.
+    """
+    told = await _ask(one, pg=pg)
+    return await insist(lambda: _record(one, told, cause=cause, sessions=sessions))
+
+
+async def resolve_due_refunds(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, limit: int = 50) -> int:
+    """Ask about the refunds that are due, at most `limit`; answers how many were decided.
+
+    Any number of workers may do this at once: each refund is claimed for `lease`.
+    """
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        claimed = await claim_refunds(session, now=now, lease=lease, limit=limit)
+        due = [open_refund(payment, refund, now=now) for refund, payment in claimed]
+    resolved = await _resolve_all(due, cause=Cause.RECOVERY, sessions=sessions, pg=pg)
+    return sum(one.status is not RefundStatus.REQUESTED for one in resolved)
+
+
+async def resolve_refunds(
+    *,
+    sessions: Sessions,
+    pg: PaymentGateway,
+    order_id: str | None = None,
+    limit: int = 1000,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sequence[Resolved]:
+    """Ask about every refund that is not decided, now, for an operator; of one order, or the `limit` oldest.
+
+    Safe beside workers and requests that ask about the same ones: all of them ask under the same key. `progress` is
+    told how many of how many have been asked about.
+    """
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        found = await open_refunds(session, order_id=order_id, limit=limit)
+        due = [open_refund(payment, refund, now=now) for refund, payment in found]
+    resolved: list[Resolved] = []
+    for start in range(0, len(due), AT_ONCE):
+        batch = due[start : start + AT_ONCE]
+        resolved += await _resolve_all(batch, cause=Cause.OPERATOR, sessions=sessions, pg=pg)
+        if progress is not None:
+            progress(len(resolved), len(due))
+    return resolved
+
+
+async def _resolve_all(
+    due: Sequence[OpenRefund], *, cause: Cause, sessions: Sessions, pg: PaymentGateway
+) -> list[Resolved]:
+    outcomes = await asyncio.gather(
+        *(carry_out(one, cause=cause, sessions=sessions, pg=pg) for one in due), return_exceptions=True
+    )
+    return [_resolved(one, outcome) for one, outcome in zip(due, outcomes, strict=True)]
+
+
+def _resolved(one: OpenRefund, outcome: tuple[Payment, Refund] | BaseException) -> Resolved:
+    if isinstance(outcome, BaseException):  # one bad row never stops the others
+        error = type(outcome).__name__
+        log.error("refund.not_resolved", order_id=one.order.order_id, error=error, exc_info=outcome)
+        return Resolved(one.order.order_id, one.refund_id, one.order.amount, RefundStatus.REQUESTED, error, one.age)
+    _, refund = outcome
+    return Resolved(one.order.order_id, refund.id, refund.amount, refund.status, refund.fail_code, one.age)
+
+
+async def _ask(one: OpenRefund, *, pg: PaymentGateway) -> Told:
+    if one.key_age >= KEY_LIFETIME:
+        return await _look_for_it(one, pg=pg)
+    if one.goes_to_account and one.order.account is None and one.age < ACCOUNT_PATIENCE:
+        return Told(Unknown(UnknownBecause.NOT_SENT), await _show(one, pg=pg))
+    answer = await pg.refund(one.payment_key, one.order)
+    match answer:
+        case Unknown(was_sent=True):
+            return Told(answer, await _show(one, pg=pg))
+        case Refused(because=RefusedBecause.BALANCE_DIFFERS):
+            # Perhaps by our own earlier request; if not, our books have something to learn.
+            shown = await _show(one, pg=pg)
+            return Told(answer, shown) if shown else Told(Unknown(UnknownBecause.NO_ANSWER))
+        case _:
+            return Told(answer)
+
+
+async def _look_for_it(one: OpenRefund, *, pg: PaymentGateway) -> Told:
+    """The PG may have forgotten the key, so nothing may be asked for any more; what is not there never happened."""
+    shown = await _show(one, pg=pg)
+    if shown is None:
+        return Told(Unknown(UnknownBecause.NO_ANSWER))
+    message = "The refund was never carried out, and its key is too old to ask again."
+    return Told(Refused(RefusedBecause.OTHER, "NOT_REFUNDED", message), shown)
+
+
+async def _show(one: OpenRefund, *, pg: PaymentGateway) -> PgPayment | None:
+    answer = await pg.look_up(one.payment_key, order_id=one.order.order_id, amount=one.order.total_amount)
+    return answer.payment if isinstance(answer, Approved | Cancelled) else None
+
+
+async def _record(one: OpenRefund, told: Told, *, cause: Cause, sessions: Sessions) -> tuple[Payment, Refund]:
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, one.order.order_id)
+        refund = await get_refund(session, one.refund_id)
+        await _note_mismatch(session, payment, told, at=now)
+        if isinstance(told.answer, Refused) and refund.refund_key != one.order.idempotency_key:
+            # It was refused under a key that has been given up since; the present one may do better.
+            told = replace(told, answer=Unknown(UnknownBecause.ASK_AGAIN))
+        await record_refund(session, payment, refund, told, cause=cause, at=now)
+        if refund.status is RefundStatus.REQUESTED and one.age >= GIVE_UP_AFTER:
+            await _call_a_person(session, payment, refund, at=now)
+    return payment, refund
+
+
+async def _note_mismatch(session: AsyncSession, payment: Payment, told: Told, *, at: datetime) -> None:
+    answer = told.answer
+    if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH and answer.payment is not None:
+        await note_mismatch(session, payment, answer.payment, at=at)
+
+
+async def _call_a_person(session: AsyncSession, payment: Payment, refund: Refund, *, at: datetime) -> None:
+    theirs: dict[str, Json] = {"answer": "unknown", "refundId": str(refund.id)}
+    subject = f"{payment.order_id}/{refund.id}"
+    await discrepancies.note(session, DiscrepancyKind.UNRESOLVED_24H, payment, subject=subject, theirs=theirs, at=at)
