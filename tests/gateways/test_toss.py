@@ -10,7 +10,6 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from payments.gateways.pg import (
 )
 from payments.gateways.toss import MAX_BODY_BYTES, TossClient
 from payments.gateways.toss_codes import CodeClass
+from tests.gateways.conftest import SECRET_KEY, TOSS, HandClock
 from tests.gateways.loopback import Loopback, answering, loopback, never_answering, ok_reply
 from tests.gateways.test_toss_codes import EXPECTED
 from tests.gateways.toss_builders import (
@@ -45,43 +45,10 @@ from tests.gateways.toss_builders import (
     as_bytes,
 )
 
-TOSS = "https://api.tosspayments.test"
-SECRET_KEY = "test_sk_0123456789abcdef"
 IDEMPOTENCY_KEY = "0198c0de-0000-7000-8000-000000000001"
 CONFIRM = "/v1/payments/confirm"
 LOOK_UP = f"/v1/payments/{PAYMENT_KEY}"
 LOOK_UP_ORDER = f"/v1/payments/orders/{ORDER_ID}"
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def toss() -> Iterator[respx.MockRouter]:
-    with respx.MockRouter(base_url=TOSS, assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-async def client(toss: respx.MockRouter, clock: HandClock) -> AsyncIterator[TossClient]:
-    async with TossClient(
-        base_url=TOSS,
-        secret_key=SECRET_KEY,
-        breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
-        look_up_breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
-        transport=httpx.MockTransport(toss.async_handler),
-    ) as client:
-        yield client
 
 
 def client_of(

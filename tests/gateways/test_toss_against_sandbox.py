@@ -8,7 +8,24 @@ import httpx
 import pytest
 
 from payments.gateways.breaker import Breaker
-from payments.gateways.pg import Answer, Approved, Declined, DepositAwaited, PgPayment, Unknown, UnknownBecause
+from payments.gateways.pg import (
+    Answer,
+    Approved,
+    CancelAnswer,
+    Cancelled,
+    Declined,
+    DepositAwaited,
+    PgPayment,
+    PgStatus,
+    RefundAccount,
+    RefundAnswer,
+    Refunded,
+    RefundOrder,
+    RefundRefused,
+    RefusedBecause,
+    Unknown,
+    UnknownBecause,
+)
 from payments.gateways.toss import TossClient
 from tests.sandbox.conftest import running_sandbox
 from toss_sandbox.settings import Settings
@@ -36,6 +53,7 @@ async def client(url: str) -> AsyncIterator[TossClient]:
         secret_key=Settings().secret_key,
         read_timeout=timedelta(seconds=5),
         breaker=Breaker(failures=1_000, pause=timedelta(seconds=1)),
+        cancel_breaker=Breaker(failures=1_000, pause=timedelta(seconds=1)),
     ) as client:
         yield client
 
@@ -71,7 +89,7 @@ async def look_up(client: TossClient, payment_key: str, order_id: str) -> Answer
     return await client.look_up(payment_key, order_id=order_id, amount=AMOUNT)
 
 
-def because(answer: Answer) -> UnknownBecause:
+def because(answer: Answer | RefundAnswer | CancelAnswer) -> UnknownBecause:
     assert isinstance(answer, Unknown), answer
     return answer.because
 
@@ -310,3 +328,375 @@ class TestBrokenAnswer:
 
         assert isinstance(await look_up(client, key, order_id), Unknown)
         assert isinstance(await look_up(client, key, order_id), Approved)
+
+
+ACCOUNT = RefundAccount(bank="88", account_number="110123456789", holder_name="박환불")
+
+
+async def act(control: httpx.AsyncClient, payment_key: str, action: str, **details: int | str | bool) -> None:
+    """What happens to a payment outside of the API: at the bank, in the console."""
+    done = await control.post(f"/sandbox/payments/{payment_key}/{action}", json=details)
+    assert done.status_code == 200, done.text
+
+
+async def given_back(control: httpx.AsyncClient, order_id: str) -> list[int]:
+    ledger = (await control.get("/sandbox/ledger", params={"orderId": order_id})).json()
+    return [cancel["amount"] for cancel in ledger["cancels"]]
+
+
+async def a_captured_payment(
+    client: TossClient, control: httpx.AsyncClient, order_id: str, **choices: str | int | bool
+) -> str:
+    created = await control.post("/sandbox/payments", json={"orderId": order_id, "amount": AMOUNT, **choices})
+    assert created.status_code == 201, created.text
+    key: str = created.json()["paymentKey"]
+    approved(await confirm(client, key, order_id))
+    return key
+
+
+async def a_waiting_account(client: TossClient, control: httpx.AsyncClient, order_id: str) -> str:
+    key = await authenticate(control, order_id, method="VIRTUAL_ACCOUNT")
+    assert isinstance(await confirm(client, key, order_id), DepositAwaited)
+    return key
+
+
+async def a_paid_account(client: TossClient, control: httpx.AsyncClient, order_id: str) -> str:
+    key = await a_waiting_account(client, control, order_id)
+    await act(control, key, "deposit")
+    return key
+
+
+def an_order(
+    order_id: str,
+    amount: int = AMOUNT,
+    *,
+    believed_balance: int = AMOUNT,
+    tax_free_amount: int = 0,
+    account: RefundAccount | None = None,
+    key: str = "refund-1",
+) -> RefundOrder:
+    return RefundOrder(
+        order_id=order_id,
+        total_amount=AMOUNT,
+        amount=amount,
+        believed_balance=believed_balance,
+        tax_free_amount=tax_free_amount,
+        reason="고객이 취소를  원함 🎁",
+        idempotency_key=f"{key}-{order_id}",
+        account=account,
+    )
+
+
+def refunded(answer: RefundAnswer) -> Refunded:
+    assert isinstance(answer, Refunded), answer
+    return answer
+
+
+def refused_because(answer: RefundAnswer | CancelAnswer) -> RefusedBecause:
+    assert isinstance(answer, RefundRefused), answer
+    return answer.because
+
+
+class TestRefund:
+    @pytest.mark.parametrize("method", ["CARD", "TRANSFER", "EASY_PAY", "MOBILE_PHONE", "GIFT_CERTIFICATE"])
+    async def test_everything_goes_back(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, method: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id, method=method)
+
+        answer = refunded(await client.refund(key, an_order(order_id)))
+
+        assert (answer.payment.status, answer.payment.balance_amount) == (PgStatus.CANCELED, 0)
+        assert (answer.cancel.amount, answer.cancel.balance_after) == (AMOUNT, 0)
+        assert answer.cancel.cancelled_at is not None
+        assert answer.cancel.reason == "고객이 취소를  원함 🎁"
+        assert await given_back(control, order_id) == [AMOUNT]
+        assert isinstance(await look_up(client, key, order_id), Cancelled)
+
+    async def test_it_goes_back_in_parts(self, client: TossClient, control: httpx.AsyncClient, order_id: str) -> None:
+        key = await a_captured_payment(client, control, order_id)
+
+        first = refunded(await client.refund(key, an_order(order_id, 5_000, key="first")))
+        second = refunded(await client.refund(key, an_order(order_id, 4_000, believed_balance=10_000, key="second")))
+        rest = refunded(await client.refund(key, an_order(order_id, 6_000, believed_balance=6_000, key="rest")))
+
+        assert [one.payment.status for one in (first, second, rest)] == [PgStatus.PARTIAL_CANCELED] * 3
+        assert rest.payment.cancels == (first.cancel, second.cancel, rest.cancel)
+        assert await given_back(control, order_id) == [5_000, 4_000, 6_000]
+        assert approved(await look_up(client, key, order_id)).cancels == rest.payment.cancels
+
+    async def test_repeated_with_its_key_it_goes_back_once(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        order = an_order(order_id, 5_000)
+
+        first = await client.refund(key, order)
+        second = await client.refund(key, order)
+
+        assert refunded(first) == refunded(second)
+        assert await given_back(control, order_id) == [5_000]
+
+    async def test_what_was_sold_without_tax_goes_back_without(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id, taxFreeAmount=6_000)
+
+        part = await client.refund(key, an_order(order_id, 5_000, tax_free_amount=2_000, key="part"))
+        too_much = await client.refund(
+            key, an_order(order_id, 5_000, believed_balance=10_000, tax_free_amount=4_500, key="too-much")
+        )
+
+        refunded(part)
+        assert refused_because(too_much) is RefusedBecause.BALANCE_DIFFERS
+        assert await given_back(control, order_id) == [5_000]
+
+    async def test_with_another_balance_than_believed_nothing_goes_back(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        await act(control, key, "cancel", amount=1_000)
+
+        answer = await client.refund(key, an_order(order_id, 5_000))
+
+        assert isinstance(answer, RefundRefused)
+        assert (answer.because, answer.code) == (RefusedBecause.BALANCE_DIFFERS, "NOT_MATCHES_REFUNDABLE_AMOUNT")
+        assert await given_back(control, order_id) == [1_000]
+
+    async def test_after_everything_went_back_there_is_no_more(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        await client.refund(key, an_order(order_id, key="first"))
+
+        answer = await client.refund(key, an_order(order_id, key="second"))
+
+        assert refused_because(answer) is RefusedBecause.BALANCE_DIFFERS
+        assert await given_back(control, order_id) == [AMOUNT]
+
+    @pytest.mark.parametrize("choices", [{"isPartialCancelable": False}, {"useEscrow": True}])
+    async def test_a_payment_that_knows_no_parts_gives_no_part_back(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, choices: dict[str, bool]
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id, **choices)
+
+        part = await client.refund(key, an_order(order_id, 5_000, key="part"))
+        whole = await client.refund(key, an_order(order_id, key="whole"))
+
+        assert refused_because(part) is RefusedBecause.NOT_PARTIALLY
+        assert refunded(whole).payment.is_partial_cancelable is choices.get("isPartialCancelable", True)
+
+    async def test_after_the_deadline_nothing_goes_back(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id, method="TRANSFER")
+        await control.post("/sandbox/clock", json={"advanceSeconds": 181 * 24 * 3600})
+
+        assert refused_because(await client.refund(key, an_order(order_id))) is RefusedBecause.TOO_LATE
+
+    async def test_a_payment_of_nobody_is_for_an_operator(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        assert because(await client.refund("nobodys-key", an_order(order_id))) is UnknownBecause.MISCONFIGURED
+
+    async def test_the_keys_of_another_shop_are_for_an_operator(
+        self, url: str, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+
+        async with TossClient(base_url=url, secret_key="test_sk_of_somebody_else") as stranger:
+            answer = await stranger.refund(key, an_order(order_id))
+
+        assert because(answer) is UnknownBecause.MISCONFIGURED
+
+    async def test_what_was_cancelled_in_the_console_is_shown(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        await act(control, key, "cancel", amount=1_000, reason="관리자 취소")
+
+        [cancel] = approved(await look_up(client, key, order_id)).cancels
+
+        assert (cancel.amount, cancel.balance_after, cancel.reason) == (1_000, 14_000, "관리자 취소")
+        assert cancel.is_done
+
+
+class TestVirtualAccount:
+    async def test_before_the_deposit_it_is_given_up(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_waiting_account(client, control, order_id)
+
+        answer = await give_up(client, key, order_id)
+
+        assert isinstance(answer, Cancelled)
+        assert answer.payment.balance_amount == 0
+        assert await given_back(control, order_id) == []
+        assert isinstance(await look_up(client, key, order_id), Cancelled)
+
+    async def test_repeated_with_its_key_it_is_given_up_again(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_waiting_account(client, control, order_id)
+
+        first = await give_up(client, key, order_id)
+
+        assert await give_up(client, key, order_id) == first
+
+    async def test_once_paid_it_is_not_given_up(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+
+        answer = await give_up(client, key, order_id)
+
+        assert isinstance(answer, RefundRefused)
+        assert isinstance(await look_up(client, key, order_id), Approved)
+        assert await given_back(control, order_id) == []
+
+    async def test_its_money_goes_to_an_account(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+
+        answer = refunded(await client.refund(key, an_order(order_id, 5_000, account=ACCOUNT)))
+        await act(control, key, "finish-account-refund", succeeded=True)
+
+        assert answer.payment.virtual_account is not None
+        assert answer.payment.virtual_account.refund_status == "NONE"
+        shown = approved(await look_up(client, key, order_id)).virtual_account
+        assert shown is not None
+        assert shown.refund_status == "COMPLETED"
+        assert await given_back(control, order_id) == [5_000]
+
+    async def test_a_bank_that_cannot_pay_it_out_is_shown(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+        refunded(await client.refund(key, an_order(order_id, account=ACCOUNT)))
+
+        await act(control, key, "finish-account-refund", succeeded=False)
+
+        answer = await look_up(client, key, order_id)
+        assert isinstance(answer, Cancelled)
+        assert answer.payment.virtual_account is not None
+        assert answer.payment.virtual_account.refund_status == "FAILED"
+
+    @pytest.mark.parametrize(
+        "account",
+        [
+            None,
+            RefundAccount("00", "110123456789", "박환불"),
+            RefundAccount("88", "no number", "박환불"),
+            RefundAccount("88", "110123456789", ""),
+        ],
+        ids=["none", "no bank", "no number", "nobody"],
+    )
+    async def test_without_a_right_account_nothing_goes_back(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, account: RefundAccount | None
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+
+        answer = await client.refund(key, an_order(order_id, account=account))
+
+        assert refused_because(answer) is RefusedBecause.ACCOUNT
+        assert await given_back(control, order_id) == []
+
+    async def test_a_deposit_that_the_bank_took_back_is_awaited_again(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+        assert isinstance(await look_up(client, key, order_id), Approved)
+
+        await act(control, key, "reverse-deposit")
+
+        assert isinstance(await look_up(client, key, order_id), DepositAwaited)
+        part = await client.refund(key, an_order(order_id, 5_000, account=ACCOUNT))
+        assert isinstance(part, RefundRefused)
+
+    async def test_another_amount_than_the_one_owed_is_a_mismatch(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_waiting_account(client, control, order_id)
+
+        await act(control, key, "deposit", amount=AMOUNT - 1, force=True)
+
+        assert because(await look_up(client, key, order_id)) is UnknownBecause.MISMATCH
+
+
+async def give_up(client: TossClient, payment_key: str, order_id: str) -> CancelAnswer:
+    return await client.cancel(
+        payment_key, order_id=order_id, amount=AMOUNT, reason="주문 취소", idempotency_key=f"give-up-{order_id}"
+    )
+
+
+class TestBrokenRefund:
+    @pytest.mark.parametrize(("kind", "reason"), CAPTURED)
+    async def test_a_refund_whose_answer_is_broken_is_shown_by_a_look_up(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, *, kind: str, reason: UnknownBecause
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        await break_next(control, "cancel", kind)
+
+        answer = await client.refund(key, an_order(order_id, 5_000))
+
+        assert because(answer) is reason
+        assert await given_back(control, order_id) == [5_000]
+        [cancel] = approved(await look_up(client, key, order_id)).cancels
+        assert (cancel.amount, cancel.balance_after) == (5_000, 10_000)
+
+    @pytest.mark.parametrize(("kind", "reason"), CAPTURED)
+    async def test_repeated_with_its_key_it_goes_back_once(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, *, kind: str, reason: UnknownBecause
+    ) -> None:
+        """Either the first answer is told again, or the balance is no longer the one that was believed in."""
+        key = await a_captured_payment(client, control, order_id)
+        await break_next(control, "cancel", kind)
+        await client.refund(key, an_order(order_id, 5_000))
+
+        answer = await client.refund(key, an_order(order_id, 5_000))
+
+        if isinstance(answer, RefundRefused):
+            assert answer.because is RefusedBecause.BALANCE_DIFFERS
+        else:
+            refunded(answer)
+        assert await given_back(control, order_id) == [5_000]
+
+    @pytest.mark.parametrize(("kind", "reason"), NOT_CAPTURED)
+    async def test_a_refund_without_effect_is_unknown_and_succeeds_when_repeated(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, *, kind: str, reason: UnknownBecause
+    ) -> None:
+        key = await a_captured_payment(client, control, order_id)
+        await break_next(control, "cancel", kind)
+
+        answer = await client.refund(key, an_order(order_id, 5_000))
+
+        assert because(answer) is reason
+        assert approved(await look_up(client, key, order_id)).cancels == ()
+        refunded(await client.refund(key, an_order(order_id, 5_000)))
+        assert await given_back(control, order_id) == [5_000]
+
+    @pytest.mark.parametrize(("kind", "reason"), [*CAPTURED, *NOT_CAPTURED])
+    async def test_an_account_given_up_without_an_answer_is_given_up_in_the_end(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str, *, kind: str, reason: UnknownBecause
+    ) -> None:
+        key = await a_waiting_account(client, control, order_id)
+        await break_next(control, "cancel", kind)
+
+        assert because(await give_up(client, key, order_id)) is reason
+
+        await give_up(client, key, order_id)
+        assert isinstance(await look_up(client, key, order_id), Cancelled)
+
+    async def test_a_refusal_is_told_again_under_its_key_and_under_no_other(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        key = await a_paid_account(client, control, order_id)
+        refusal = await client.refund(key, an_order(order_id, key="first"))
+
+        again = await client.refund(key, an_order(order_id, account=ACCOUNT, key="first"))
+        anew = await client.refund(key, an_order(order_id, account=ACCOUNT, key="second"))
+
+        assert refused_because(refusal) is RefusedBecause.ACCOUNT
+        assert again == refusal
+        refunded(anew)

@@ -2,8 +2,17 @@
 
 import pytest
 
-from payments.gateways.pg import UnknownBecause
-from payments.gateways.toss_codes import CODES, KEY_FAULTS, CodeClass, classify, why_look_up_failed
+from payments.gateways.pg import RefusedBecause, UnknownBecause
+from payments.gateways.toss_codes import (
+    BADLY_ASKED,
+    CANCEL_CODES,
+    CODES,
+    KEY_FAULTS,
+    CodeClass,
+    classify,
+    classify_cancel,
+    why_look_up_failed,
+)
 
 # https://docs.tosspayments.com/reference/error-codes, confirm: HTTP status and code as documented.
 REFUSED_AT_CONFIRM = [
@@ -97,6 +106,71 @@ EXPECTED = (
     + [(status, code, CodeClass.OURS) for status, code in OURS_AT_CONFIRM + OURS_ELSEWHERE]
 )
 
+# The same page, cancel: HTTP status and code as documented, and what we make of it.
+CANCEL_TABLE: list[tuple[int, str, CodeClass | RefusedBecause]] = [
+    (400, "ALREADY_CANCELED_PAYMENT", RefusedBecause.BALANCE_DIFFERS),
+    (400, "INVALID_REFUND_ACCOUNT_INFO", RefusedBecause.ACCOUNT),
+    (400, "INVALID_REFUND_ACCOUNT_NUMBER", RefusedBecause.ACCOUNT),
+    (400, "INVALID_BANK", RefusedBecause.ACCOUNT),
+    (400, "EXCEED_CANCEL_AMOUNT_DISCOUNT_AMOUNT", RefusedBecause.NOT_PARTIALLY),
+    (400, "NOT_MATCHES_REFUNDABLE_AMOUNT", RefusedBecause.BALANCE_DIFFERS),
+    (400, "INVALID_REQUEST", RefusedBecause.OTHER),
+    (400, "PROVIDER_ERROR", CodeClass.AMBIGUOUS),
+    (400, "REFUND_REJECTED", RefusedBecause.OTHER),
+    (400, "ALREADY_REFUND_PAYMENT", RefusedBecause.BALANCE_DIFFERS),
+    (400, "FORBIDDEN_BANK_REFUND_REQUEST", RefusedBecause.ACCOUNT),
+    (401, "UNAUTHORIZED_KEY", CodeClass.OURS),
+    (403, "NOT_CANCELABLE_AMOUNT", RefusedBecause.BALANCE_DIFFERS),
+    (403, "NOT_CANCELABLE_PAYMENT", RefusedBecause.OTHER),
+    (403, "NOT_CANCELABLE_PAYMENT_FOR_DORMANT_USER", RefusedBecause.OTHER),
+    (403, "FORBIDDEN_CONSECUTIVE_REQUEST", RefusedBecause.NOT_NOW),
+    (403, "FORBIDDEN_REQUEST", CodeClass.OURS),
+    (403, "EXCEED_MAX_REFUND_DUE", RefusedBecause.TOO_LATE),
+    (403, "NOT_ALLOWED_PARTIAL_REFUND", RefusedBecause.NOT_PARTIALLY),
+    (403, "NOT_ALLOWED_PARTIAL_REFUND_WAITING_DEPOSIT", RefusedBecause.NOT_PARTIALLY),
+    (403, "NOT_AVAILABLE_BANK", RefusedBecause.NOT_NOW),
+    (403, "INCORRECT_BASIC_AUTH_FORMAT", CodeClass.OURS),
+    (403, "EXCEED_CANCEL_LIMIT", RefusedBecause.OTHER),
+    (404, "NOT_FOUND_PAYMENT", CodeClass.OURS),
+    (500, "FAILED_INTERNAL_SYSTEM_PROCESSING", CodeClass.AMBIGUOUS),
+    (500, "FAILED_REFUND_PROCESS", CodeClass.AMBIGUOUS),
+    (500, "FAILED_METHOD_HANDLING_CANCEL", CodeClass.AMBIGUOUS),
+    (500, "FAILED_PARTIAL_REFUND", CodeClass.AMBIGUOUS),
+    (500, "COMMON_ERROR", CodeClass.AMBIGUOUS),
+    (500, "FAILED_PAYMENT_INTERNAL_SYSTEM_PROCESSING", CodeClass.AMBIGUOUS),
+]
+# What of the general list might reach a cancel; these are our decisions.
+CANCEL_ELSEWHERE: list[tuple[int, str, CodeClass | RefusedBecause]] = [
+    (400, "INVALID_REFUND_AMOUNT", RefusedBecause.BALANCE_DIFFERS),
+    (400, "INVALID_ACCOUNT_NOT_CORRECT_BANK", RefusedBecause.ACCOUNT),
+    (400, "INVALID_ACCOUNT_NUMBER", RefusedBecause.ACCOUNT),
+    (400, "INVALID_ACCOUNT_NUMBER_OR_UNAVAILABLE", RefusedBecause.ACCOUNT),
+    (403, "NOT_ALLOWED_REFUND_BANK", RefusedBecause.ACCOUNT),
+    (403, "EXCEED_MAX_REFUND_AMOUNT", RefusedBecause.OTHER),
+    (403, "NOT_SUPPORTED_REFUND", RefusedBecause.OTHER),
+    (400, "BELOW_ZERO_AMOUNT", RefusedBecause.OTHER),
+    (400, "INVALID_CURRENCY", RefusedBecause.OTHER),
+    (400, "INVALID_REQUIRED_PARAM", RefusedBecause.OTHER),
+    (400, "REQUIRED_AMOUNT", RefusedBecause.OTHER),
+    (400, "ALREADY_REFUNDING_PAYMENT", CodeClass.AMBIGUOUS),
+    (400, "DUPLICATED_REQUEST", CodeClass.AMBIGUOUS),
+    (400, "MAINTAINED_METHOD", CodeClass.AMBIGUOUS),
+    (500, "FAILED_DB_PROCESSING", CodeClass.AMBIGUOUS),
+    (500, "FAILED_METHOD_HANDLING", CodeClass.AMBIGUOUS),
+    (500, "UNKNOWN_ERROR", CodeClass.AMBIGUOUS),
+    (409, "IDEMPOTENT_REQUEST_PROCESSING", CodeClass.ASK_AGAIN),
+    (400, "API_VERSION_UPDATE_NEEDED", CodeClass.OURS),
+    (400, "INVALID_API_KEY", CodeClass.OURS),
+    (400, "INVALID_IDEMPOTENCY_KEY", CodeClass.OURS),
+    (400, "INVALID_PAYMENT_KEY", CodeClass.OURS),
+    (400, "INVALID_TEST_CODE", CodeClass.OURS),
+    (403, "INSECURE_KEY_USAGE", CodeClass.OURS),
+    (404, "NOT_FOUND", CodeClass.OURS),
+    (404, "NOT_FOUND_HTTP_METHOD", CodeClass.OURS),
+]
+EXPECTED_AT_CANCEL = CANCEL_TABLE + CANCEL_ELSEWHERE
+REFUSED_AT_CANCEL = [code for _, code, kind in EXPECTED_AT_CANCEL if isinstance(kind, RefusedBecause)]
+
 
 class TestTable:
     def test_holds_exactly_the_documented_codes(self) -> None:
@@ -109,6 +183,52 @@ class TestTable:
 
     def test_every_key_fault_is_ours(self) -> None:
         assert {CODES[code] for code in KEY_FAULTS} == {CodeClass.OURS}
+        assert {CANCEL_CODES[code] for code in KEY_FAULTS} == {CodeClass.OURS}
+
+
+class TestCancelTable:
+    def test_holds_exactly_the_documented_codes(self) -> None:
+        assert dict(CANCEL_CODES) == {code: kind for _, code, kind in EXPECTED_AT_CANCEL}
+
+    def test_the_documented_cancel_table_has_30_codes(self) -> None:
+        assert len({code for _, code, _ in CANCEL_TABLE}) == 30
+
+    def test_no_code_stands_in_it_twice(self) -> None:
+        assert len({code for _, code, _ in EXPECTED_AT_CANCEL}) == len(EXPECTED_AT_CANCEL)
+
+    def test_every_reason_for_a_refusal_has_a_code(self) -> None:
+        assert {kind for kind in CANCEL_CODES.values() if isinstance(kind, RefusedBecause)} == set(RefusedBecause)
+
+    def test_refused_has_always_a_reason(self) -> None:
+        assert CodeClass.REFUSED not in CANCEL_CODES.values()
+
+    def test_what_was_badly_asked_is_refused(self) -> None:
+        assert {CANCEL_CODES[code] for code in BADLY_ASKED} == {RefusedBecause.OTHER}
+
+
+class TestCancel:
+    @pytest.mark.parametrize(("status", "code", "kind"), EXPECTED_AT_CANCEL)
+    def test_each_code_with_its_status_is_sorted_as_the_table_says(
+        self, status: int, code: str, kind: CodeClass | RefusedBecause
+    ) -> None:
+        assert classify_cancel(status, code) is kind
+
+    @pytest.mark.parametrize("code", REFUSED_AT_CANCEL)
+    @pytest.mark.parametrize("status", [401, 402, 404, 408, 409, 422, 429, 500, 502, 503, 504, 599])
+    def test_a_refusal_is_believed_only_with_a_status_that_toss_refuses_with(self, status: int, code: str) -> None:
+        assert not isinstance(classify_cancel(status, code), RefusedBecause)
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
+    @pytest.mark.parametrize("code", ["SOMETHING_NEW", "not_cancelable_amount", "REJECT_CARD_COMPANY", "", None])
+    def test_an_unlisted_code_means_nothing(self, status: int, code: str | None) -> None:
+        assert classify_cancel(status, code) is None
+
+    @pytest.mark.parametrize("code", ["SOMETHING_NEW", None])
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(401, CodeClass.OURS), (429, CodeClass.ASK_AGAIN), (503, CodeClass.AMBIGUOUS)]
+    )
+    def test_some_statuses_need_no_code(self, status: int, code: str | None, kind: CodeClass) -> None:
+        assert classify_cancel(status, code) is kind
 
 
 class TestConfirm:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from payments.gateways.pg import PgStatus, PgVirtualAccount
+from payments.gateways.pg import PgCancel, PgStatus, PgVirtualAccount
 from payments.gateways.toss_wire import (
     MalformedAnswer,
     clean_text,
@@ -18,9 +18,12 @@ from tests.gateways.toss_builders import (
     AMOUNT,
     ORDER_ID,
     PAYMENT_KEY,
+    REASON,
     SECRET,
     VIRTUAL_ACCOUNT,
+    a_cancel,
     a_payment,
+    a_refunded_payment,
     a_virtual_account_payment,
     as_bytes,
 )
@@ -64,12 +67,15 @@ class TestReadPayment:
         assert payment.secret == SECRET
         assert payment.receipt_url == "https://dashboard.tosspayments.com/receipt/redirection?transactionId=t&ref=PX"
         assert (payment.virtual_account, payment.failure_code, payment.failure_message) == (None, None, None)
+        assert payment.last_transaction_key == "txrd_a01k0000000000000000000000"
+        assert payment.is_partial_cancelable
+        assert payment.cancels == ()
 
     def test_virtual_account_is_read(self) -> None:
         payment = read_payment(as_bytes(a_virtual_account_payment()))
 
         due_at = datetime(2026, 1, 9, 14, 59, 59, tzinfo=UTC)
-        assert payment.virtual_account == PgVirtualAccount("20", "X6505636518308", "박토스", due_at)
+        assert payment.virtual_account == PgVirtualAccount("20", "X6505636518308", "박토스", due_at, "NONE")
         assert payment.approved_at is None
 
     def test_due_date_without_offset_is_korean_time(self) -> None:
@@ -99,6 +105,19 @@ class TestReadPayment:
     def test_a_method_of_the_future_is_kept_as_it_is(self) -> None:
         assert read_payment(as_bytes(a_payment(method="양자결제"))).method == "양자결제"
 
+    def test_what_belongs_to_a_method_of_the_future_is_ignored(self) -> None:
+        unheard_of = {
+            "provider": ["토스양자"],
+            "card": 7,
+            "transfer": True,
+            "mobilePhone": "010",
+            "giftCertificate": [],
+        }
+
+        payment = read_payment(as_bytes(a_payment(method="양자결제", quantumPay=unheard_of, **unheard_of)))
+
+        assert (payment.method, payment.total_amount, payment.easy_pay) == ("양자결제", AMOUNT, False)
+
     def test_fields_of_the_future_are_ignored(self) -> None:
         assert read_payment(as_bytes(a_payment(quantum={"spin": [1.5, None]}))).payment_key == PAYMENT_KEY
 
@@ -109,9 +128,169 @@ class TestReadPayment:
         payment = read_payment(as_bytes(bare))
 
         assert (payment.method, payment.secret, payment.receipt_url) == (None, None, None)
+        assert (payment.last_transaction_key, payment.is_partial_cancelable, payment.cancels) == (None, True, ())
         for name in needed:
             with pytest.raises(MalformedAnswer, match=name):
                 read_payment(as_bytes({key: value for key, value in bare.items() if key != name}))
+
+
+class TestCancels:
+    def test_a_cancel_is_read_whole(self) -> None:
+        payment = read_payment(as_bytes(a_refunded_payment(5_000)))
+
+        done_at = datetime(2026, 1, 3, 1, 20, 30, tzinfo=UTC)
+        assert payment.cancels == (PgCancel("cancel-down-to-10000", 5_000, 10_000, REASON, done_at, is_done=True),)
+        assert payment.last_transaction_key == "cancel-down-to-10000"
+
+    @pytest.mark.parametrize("none", [None, []])
+    def test_before_the_first_there_are_none(self, none: object) -> None:
+        assert read_payment(as_bytes(a_payment(cancels=none))).cancels == ()
+
+    def test_they_stand_in_the_order_in_which_the_balance_went_down(self) -> None:
+        shuffled = [a_cancel(1_000, 9_000), a_cancel(9_000, 0), a_cancel(5_000, 10_000)]
+
+        payment = read_payment(as_bytes(a_refunded_payment(5_000, 1_000, 9_000, cancels=shuffled)))
+
+        assert [(cancel.amount, cancel.balance_after) for cancel in payment.cancels] == [
+            (5_000, 10_000),
+            (1_000, 9_000),
+            (9_000, 0),
+        ]
+
+    def test_those_that_left_the_same_stay_in_the_order_of_the_list(self) -> None:
+        given_up = a_cancel(1_000, 10_000, transactionKey="given-up", cancelStatus="ABORTED")
+
+        payment = read_payment(as_bytes(a_payment(cancels=[given_up, a_cancel(5_000, 10_000)])))
+
+        assert [cancel.transaction_key for cancel in payment.cancels] == ["given-up", "cancel-down-to-10000"]
+
+    @pytest.mark.parametrize(
+        ("status", "is_done"),
+        [("DONE", True), (None, True), ("IN_PROGRESS", False), ("ABORTED", False), ("A_WORD_OF_THE_FUTURE", False)],
+    )
+    def test_only_a_done_one_is_done(self, status: str | None, is_done: bool) -> None:  # noqa: FBT001 - a parameter
+        payment = read_payment(as_bytes(a_payment(cancels=[a_cancel(5_000, 10_000, cancelStatus=status)])))
+
+        assert payment.cancels[0].is_done is is_done
+
+    def test_without_a_status_it_is_done(self) -> None:
+        cancel = {name: value for name, value in a_cancel(5_000, 10_000).items() if name != "cancelStatus"}
+
+        assert read_payment(as_bytes(a_payment(cancels=[cancel]))).cancels[0].is_done
+
+    @pytest.mark.parametrize("reason", [REASON, " 공백  두 개 ", "줄\n바꿈", "이모지 🎁", ""])
+    def test_the_reason_stays_as_it_was_sent(self, reason: str) -> None:
+        """A refund of ours is recognised by it."""
+        payment = read_payment(as_bytes(a_payment(cancels=[a_cancel(1, 1, cancelReason=reason)])))
+
+        assert payment.cancels[0].reason == reason
+
+    def test_a_reason_that_no_database_stores_is_cleaned_and_cut(self) -> None:
+        cancel = a_cancel(1, 1, cancelReason="가\u0000\ud800나" + "다" * 300)
+
+        payment = read_payment(json.dumps(a_payment(cancels=[cancel])).encode())
+
+        assert payment.cancels[0].reason == "가나" + "다" * 198
+
+    @pytest.mark.parametrize("value", [None, 7, [], {}, True])
+    def test_an_unreadable_reason_is_empty(self, value: object) -> None:
+        payment = read_payment(as_bytes(a_payment(cancels=[a_cancel(1, 1, cancelReason=value)])))
+
+        assert payment.cancels[0].reason == ""
+
+    @pytest.mark.parametrize("value", [None, 7, [], {}, True, "", "yesterday", "2026-01-03"])
+    def test_an_unreadable_date_is_absent(self, value: object) -> None:
+        payment = read_payment(as_bytes(a_payment(cancels=[a_cancel(1, 1, canceledAt=value)])))
+
+        assert payment.cancels[0].cancelled_at is None
+
+    @pytest.mark.parametrize("key", ["9FF15E1A29D0E77C218F57262BFA4986", "txrd_a01k0000", "!", "~" * 64])
+    def test_transaction_keys(self, key: str) -> None:
+        payment = read_payment(
+            as_bytes(a_payment(cancels=[a_cancel(1, 1, transactionKey=key)], lastTransactionKey=key))
+        )
+
+        assert payment.cancels[0].transaction_key == payment.last_transaction_key == key
+
+    @pytest.mark.parametrize("key", [None, 7, True, [], {}, "", " ", "a b", "a\n", "a\u0000", "키", "x" * 65, "\ud800"])
+    def test_a_cancel_without_a_usable_transaction_key_spoils_the_answer(self, key: object) -> None:
+        body = json.dumps(a_payment(cancels=[a_cancel(5_000, 10_000), a_cancel(1_000, 9_000, transactionKey=key)]))
+
+        with pytest.raises(MalformedAnswer, match=r"cancels\.1\.transactionKey"):
+            read_payment(body.encode())
+
+    @pytest.mark.parametrize("name", ["cancelAmount", "refundableAmount"])
+    @pytest.mark.parametrize("value", [None, "5000", True, -1, 0.5, [], {}, 2**53])
+    def test_a_cancel_without_a_usable_amount_spoils_the_answer(self, name: str, value: object) -> None:
+        with pytest.raises(MalformedAnswer, match=rf"cancels\.0\.{name}"):
+            read_payment(as_bytes(a_payment(cancels=[a_cancel(5_000, 10_000, **{name: value})])))
+
+    def test_a_cancel_of_nothing_spoils_the_answer(self) -> None:
+        with pytest.raises(MalformedAnswer, match="cancelAmount"):
+            read_payment(as_bytes(a_payment(cancels=[a_cancel(0, AMOUNT)])))
+
+    @pytest.mark.parametrize("name", ["transactionKey", "cancelAmount", "refundableAmount"])
+    def test_what_books_are_kept_from_is_needed(self, name: str) -> None:
+        cancel = {key: value for key, value in a_cancel(5_000, 10_000).items() if key != name}
+
+        with pytest.raises(MalformedAnswer, match=name):
+            read_payment(as_bytes(a_payment(cancels=[cancel])))
+
+    @pytest.mark.parametrize("status", [7, True, [], {}, "x" * 65, "a\u0000"])
+    def test_a_status_that_is_no_word_spoils_the_answer(self, status: object) -> None:
+        with pytest.raises(MalformedAnswer, match="cancelStatus"):
+            read_payment(as_bytes(a_payment(cancels=[a_cancel(5_000, 10_000, cancelStatus=status)])))
+
+    @pytest.mark.parametrize("cancels", [7, True, "none", {}, a_cancel(5_000, 10_000), [None], [[]], ["x"], [7]])
+    def test_what_is_no_list_of_cancels_spoils_the_answer(self, cancels: object) -> None:
+        with pytest.raises(MalformedAnswer, match="cancels"):
+            read_payment(as_bytes(a_payment(cancels=cancels)))
+
+    def test_a_thousand_broken_ones_make_a_short_reason(self) -> None:
+        with pytest.raises(MalformedAnswer) as caught:
+            read_payment(as_bytes(a_payment(cancels=[{"cancelReason": "hidden"}] * 1_000)))
+
+        assert len(str(caught.value)) < 1_000
+        assert "hidden" not in str(caught.value)
+
+    @pytest.mark.parametrize(("told", "read"), [(True, True), (False, False), (None, True), ("no", True), (0, True)])
+    def test_only_a_clear_no_forbids_parts(self, told: object, read: object) -> None:
+        assert read_payment(as_bytes(a_payment(isPartialCancelable=told))).is_partial_cancelable is read
+
+    @pytest.mark.parametrize("key", [None, 7, True, [], {}, "", "a b", "x" * 65, "키"])
+    def test_an_unreadable_last_transaction_key_is_absent(self, key: object) -> None:
+        assert read_payment(as_bytes(a_payment(lastTransactionKey=key))).last_transaction_key is None
+
+
+class TestAccountRefund:
+    @pytest.mark.parametrize("status", ["NONE", "PENDING", "FAILED", "PARTIAL_FAILED", "COMPLETED"])
+    def test_documented_words_are_read(self, status: str) -> None:
+        account = {**VIRTUAL_ACCOUNT, "refundStatus": status}
+
+        payment = read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account)))
+
+        assert payment.virtual_account is not None
+        assert payment.virtual_account.refund_status == status
+
+    @pytest.mark.parametrize("status", [None, "SENT", "none", "", 7, True, [], {}])
+    def test_any_other_is_absent(self, status: object) -> None:
+        account = {**VIRTUAL_ACCOUNT, "refundStatus": status}
+
+        payment = read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account)))
+
+        assert payment.virtual_account is not None
+        assert payment.virtual_account.refund_status is None
+
+    def test_the_account_refunded_to_is_not_read(self) -> None:
+        account = {
+            **VIRTUAL_ACCOUNT,
+            "refundReceiveAccount": {"bankCode": "88", "accountNumber": "110123456789", "holderName": "박환불"},
+        }
+
+        payment = read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account)))
+
+        assert "110123456789" not in repr(payment)
+        assert "박환불" not in repr(payment)
 
 
 class TestAmounts:

@@ -18,6 +18,7 @@ class OpenRefund:
     order: RefundOrder
     age: timedelta  # since it was asked for, by the database's clock
     key_age: timedelta
+    was_asked_before: bool  # by us, or by somebody whose answer was lost
     goes_to_account: bool
 
 
@@ -54,6 +55,7 @@ def open_refund(payment: Payment, refund: Refund, *, now: datetime, account: Ref
         order=order,
         age=now - refund.requested_at,
         key_age=now - refund.key_since,
+        was_asked_before=refund.requested_at < now,
         goes_to_account=payment.method is PaymentMethod.VIRTUAL_ACCOUNT,
     )
 

@@ -15,6 +15,7 @@ from payments.db import Sessions, insist, transaction
 from payments.gateways.pg import (
     Approved,
     Cancelled,
+    DepositAwaited,
     PaymentGateway,
     PgPayment,
     RefusedBecause,
@@ -133,8 +134,8 @@ async def _ask(one: OpenRefund, *, pg: PaymentGateway) -> Told:
     match answer:
         case Unknown(was_sent=True):
             return Told(answer, await _show(one, pg=pg))
-        case Refused(because=RefusedBecause.BALANCE_DIFFERS):
-            # Perhaps by our own earlier request; if not, our books have something to learn.
+        case Refused(because=because) if one.was_asked_before or because is RefusedBecause.BALANCE_DIFFERS:
+            # Perhaps our own earlier request did it; if not, our books have something to learn.
             shown = await _show(one, pg=pg)
             return Told(answer, shown) if shown else Told(Unknown(UnknownBecause.NO_ANSWER))
         case _:
@@ -152,7 +153,7 @@ async def _look_for_it(one: OpenRefund, *, pg: PaymentGateway) -> Told:
 
 async def _show(one: OpenRefund, *, pg: PaymentGateway) -> PgPayment | None:
     answer = await pg.look_up(one.payment_key, order_id=one.order.order_id, amount=one.order.total_amount)
-    return answer.payment if isinstance(answer, Approved | Cancelled) else None
+    return answer.payment if isinstance(answer, Approved | Cancelled | DepositAwaited) else None
 
 
 async def _record(one: OpenRefund, told: Told, *, cause: Cause, sessions: Sessions) -> tuple[Payment, Refund]:

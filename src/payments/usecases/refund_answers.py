@@ -22,6 +22,7 @@ from payments.errors import (
 from payments.gateways.pg import (
     PgCancel,
     PgPayment,
+    PgStatus,
     RefundAnswer,
     Refunded,
     RefusedBecause,
@@ -40,9 +41,9 @@ log = structlog.get_logger()
 # By then a request that the PG was slow with has ended one way or the other.
 SETTLED_AFTER: Final = timedelta(minutes=1)
 
-# The answer itself may be what the PG repeats under a key (whether Toss does so with a 5xx is not documented), so
-# that asking again under the same one would never end.
-_REPEATABLE: Final = frozenset({UnknownBecause.PG_ERROR, UnknownBecause.UNLISTED})
+# The answer itself may be what the PG repeats under a key (Toss does so with every 4xx; with a 5xx it is not
+# documented), so that asking again under the same one would never end.
+_REPEATABLE: Final = frozenset({UnknownBecause.PG_ERROR, UnknownBecause.UNLISTED, UnknownBecause.MISCONFIGURED})
 
 
 REFUSALS: Final[dict[RefusedBecause, type[NotGivenBack]]] = {
@@ -78,7 +79,9 @@ async def record_refund(
             await _succeed(session, payment, refund, found, cause=cause, at=at)
         else:
             _record_not_found(payment, refund, told, at=at)
-    if told.held is not None:
+    if told.held is not None and told.held.status is PgStatus.WAITING_FOR_DEPOSIT:
+        payment.next_check_at = at  # the bank has taken the deposit back, which is not the refund's to record
+    elif told.held is not None:
         # Not fresh: the refund that was recorded a moment ago has changed the payment since the PG was asked.
         await adopt_cancels(session, payment, told.held, is_fresh=False, cause=cause, at=at)
 
@@ -134,7 +137,7 @@ async def _carried_out(session: AsyncSession, payment: Payment, refund: Refund, 
     candidates = (
         cancel
         for cancel in _unrecorded(told.shown, refunds)
-        if _fits(cancel, refund) and cancel.reason == refund.reason
+        if _fits(cancel, refund) and cancel.reason.split() == refund.reason.split()
     )
     return next(candidates, None)
 
