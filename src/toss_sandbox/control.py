@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from toss_sandbox.clock import FARTHEST, toss_time
-from toss_sandbox.engine import PAYMENT_FLOW, WIDGET, WIDGETS_FLOW, BuyerChoice, Sandbox, WindowRequest
+from toss_sandbox.engine import LARGEST_AMOUNT, PAYMENT_FLOW, WIDGET, WIDGETS_FLOW, BuyerChoice, Sandbox, WindowRequest
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Operation
 from toss_sandbox.store import Call, Movement
 
@@ -27,6 +27,7 @@ _LARGEST_ID: Final = 2**63 - 1  # of SQLite
 
 OrderId = Annotated[str | None, Query(alias="orderId")]
 PaymentKey = Annotated[str | None, Query(alias="paymentKey")]
+Amount = Annotated[int, Field(ge=1, le=LARGEST_AMOUNT)]
 Limit = Annotated[int, Query(ge=1, le=_LARGEST_ID)]
 
 
@@ -48,6 +49,10 @@ class PaymentBody(BaseModel):
     bank: str | None = None
     easy_pay_provider: str | None = None
     holder_name: str | None = None
+    tax_free_amount: int = 0
+    tax_exemption_amount: int = 0
+    use_escrow: bool = False
+    is_partial_cancelable: bool = True
 
     def window_request(self, sandbox: Sandbox) -> WindowRequest:
         client_key = self.client_key or sandbox.settings.client_key
@@ -63,6 +68,10 @@ class PaymentBody(BaseModel):
             customer_email=self.customer_email,
             customer_name=self.customer_name,
             flow=WIDGETS_FLOW if is_widget else PAYMENT_FLOW,
+            tax_free_amount=self.tax_free_amount,
+            tax_exemption_amount=self.tax_exemption_amount,
+            use_escrow=self.use_escrow,
+            is_partial_cancelable=self.is_partial_cancelable,
         )
 
     def choice(self) -> BuyerChoice:
@@ -74,6 +83,32 @@ class PaymentBody(BaseModel):
             easy_pay_provider=self.easy_pay_provider,
             holder_name=self.holder_name,
         )
+
+
+class DepositBody(BaseModel):
+    """A transfer to a virtual account; without an amount it is the one that is owed."""
+
+    model_config = _CAMEL
+
+    amount: Amount | None = None
+    force: bool = False
+
+
+class CancelBody(BaseModel):
+    """A cancel from the console; without an amount everything left goes back."""
+
+    model_config = _CAMEL
+
+    amount: Amount | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=200)] = "관리자 취소"
+
+
+class RefundEndBody(BaseModel):
+    """How the bank's payment to the buyer's account ended."""
+
+    model_config = _CAMEL
+
+    succeeded: bool
 
 
 class FaultBody(BaseModel):
@@ -109,6 +144,7 @@ def create_control_router(sandbox: Sandbox) -> APIRouter:
     """The routes under `/sandbox`."""
     router = APIRouter(prefix="/sandbox")
     _add_payments(router, sandbox)
+    _add_money(router, sandbox)
     _add_records(router, sandbox)
     _add_clock(router, sandbox)
     _add_faults(router, sandbox)
@@ -137,12 +173,42 @@ def _add_payments(router: APIRouter, sandbox: Sandbox) -> None:
         return sandbox.list_payments(order_id, limit)
 
 
+def _add_money(router: APIRouter, sandbox: Sandbox) -> None:
+    @router.post("/payments/{payment_key}/deposit")
+    async def deposit(payment_key: str, body: DepositBody | None = None) -> dict[str, JsonValue]:
+        """The buyer transfers money to the virtual account; the bank refuses another amount unless it is forced."""
+        body = body or DepositBody()
+        return sandbox.show(sandbox.deposit(payment_key, amount=body.amount, force=body.force))
+
+    @router.post("/payments/{payment_key}/reverse-deposit")
+    async def reverse_deposit(payment_key: str) -> dict[str, JsonValue]:
+        """The bank takes the deposit back."""
+        return sandbox.show(sandbox.reverse_deposit(payment_key))
+
+    @router.post("/payments/{payment_key}/pass-due-date")
+    async def pass_due_date(payment_key: str) -> dict[str, JsonValue]:
+        """Let the time for the deposit run out at once."""
+        return sandbox.show(sandbox.pass_due_date(payment_key))
+
+    @router.post("/payments/{payment_key}/cancel")
+    async def cancel(payment_key: str, body: CancelBody | None = None) -> dict[str, JsonValue]:
+        """Cancel as from Toss's developer centre, wholly or in part."""
+        body = body or CancelBody()
+        return sandbox.show(sandbox.cancel_in_console(payment_key, amount=body.amount, reason=body.reason))
+
+    @router.post("/payments/{payment_key}/finish-account-refund")
+    async def finish_account_refund(payment_key: str, body: RefundEndBody) -> dict[str, JsonValue]:
+        """The bank has paid the refund out to the buyer's account, or could not."""
+        return sandbox.show(sandbox.finish_account_refund(payment_key, succeeded=body.succeeded))
+
+
 def _add_records(router: APIRouter, sandbox: Sandbox) -> None:
     @router.get("/ledger")
     async def ledger(order_id: OrderId = None) -> dict[str, list[dict[str, JsonValue]]]:
         """The money that moved."""
         money = sandbox.ledger(order_id)
-        return {"captures": list(map(_movement, money.captures)), "cancels": list(map(_movement, money.cancels))}
+        kinds = {"captures": money.captures, "cancels": money.cancels, "reversals": money.reversals}
+        return {kind: [_movement(movement) for movement in movements] for kind, movements in kinds.items()}
 
     @router.get("/calls")
     async def calls(

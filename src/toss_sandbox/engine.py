@@ -1,30 +1,35 @@
 """What can be done in the sandbox: the verbs of the payment window, of the Toss API and of the control API."""
 
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlencode, urlsplit
 
 from pydantic import JsonValue
 
+from toss_sandbox.addresses import is_address, with_query
+from toss_sandbox.bodies import ORDER_ID
+from toss_sandbox.cancels import CancelRequest, check_account, check_cancel, make_cancel
 from toss_sandbox.clock import MovableClock, toss_time
+from toss_sandbox.confirms import ConfirmRequest, refusal_of
+from toss_sandbox.deposits import check_deposit, check_waiting, finish_refund, pass_due_date, reverse
 from toss_sandbox.errors import ALREADY_RUNNING_MESSAGE, CODES, TossError
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Subject
+from toss_sandbox.payment_object import payment_object
 from toss_sandbox.payments import (
     APPROVED,
     METHOD_NAMES,
     UNFINISHED,
+    VIRTUAL_ACCOUNT,
     Failure,
     Payment,
+    RefundStatus,
     Status,
     make_means,
     new_payment_key,
     new_secret,
-    payment_object,
 )
 from toss_sandbox.settings import KeyKind, KeyPair, OrderLookup, Settings
 from toss_sandbox.store import Call, Identity, Movement, Remembered, Store
@@ -33,15 +38,9 @@ WIDGET: Final = "WIDGET"
 PAYMENT_FLOW: Final = "payment"
 WIDGETS_FLOW: Final = "widgets"
 
-# The SDK and the English text of INVALID_ORDER_ID allow `=` too.
-ORDER_ID: Final = re.compile(r"[A-Za-z0-9_=-]{6,64}")
 _ORDER_NAME_LENGTH: Final = 100
-_CARD_MINIMUM: Final = 100
-_ACCOUNT_MINIMUM: Final = 200
-_TRANSFER_MAXIMUM: Final = 10_000_000
-_LARGEST_AMOUNT: Final = 2**53 - 1  # what every JSON reader takes exactly
+LARGEST_AMOUNT: Final = 2**53 - 1  # what every JSON reader takes exactly
 _INSTALMENTS: Final = frozenset({0, *range(2, 13)})
-_ACCOUNT_METHODS: Final = frozenset({"TRANSFER", "VIRTUAL_ACCOUNT"})
 
 _OFFSET: Final = "clock_offset_seconds"
 _EXTRA_FIELDS: Final = "extra_fields"
@@ -52,7 +51,8 @@ class WindowRequest:
     """What the browser SDK passed to `requestPayment`.
 
     `method` is the SDK's enum (CARD, TRANSFER, ...) or WIDGET when the widget lets the buyer choose; `flow` is
-    `payment` or `widgets`; the amount is won.
+    `payment` or `widgets`; amounts are won. `is_partial_cancelable` is a trait of the buyer's means at Toss, and told
+    here because nothing else would.
     """
 
     client_key: str
@@ -65,6 +65,10 @@ class WindowRequest:
     customer_email: str | None
     customer_name: str | None
     flow: str
+    tax_free_amount: int = 0
+    tax_exemption_amount: int = 0
+    use_escrow: bool = False
+    is_partial_cancelable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +102,12 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmRequest:
-    """The body of a confirm; the amount is won."""
-
-    payment_key: str
-    order_id: str
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ledger:
-    """The money that moved."""
+    """The money that moved: the shop holds captures - reversals - cancels."""
 
     captures: list[Movement]
     cancels: list[Movement]
+    reversals: list[Movement]
 
 
 class Sandbox:
@@ -144,7 +140,6 @@ class Sandbox:
             order_id=request.order_id,
             order_name=request.order_name,
             amount=request.amount,
-            balance=request.amount,
             requested_method=request.method,
             flow=request.flow,
             client_key=request.client_key,
@@ -154,6 +149,10 @@ class Sandbox:
             requested_at=at,
             customer_email=request.customer_email,
             customer_name=request.customer_name,
+            tax_free_amount=request.tax_free_amount,
+            tax_exemption_amount=request.tax_exemption_amount,
+            use_escrow=request.use_escrow,
+            is_partial_cancelable=request.is_partial_cancelable,
         )
         self.store.save_payment(payment)
         return payment.payment_key
@@ -212,7 +211,7 @@ class Sandbox:
             TossError: NOT_FOUND_PAYMENT.
         """
         _, message = CODES["PAY_PROCESS_CANCELED"]
-        return _with_query(self.payment(payment_key).fail_url, {"code": "PAY_PROCESS_CANCELED", "message": message})
+        return with_query(self.payment(payment_key).fail_url, {"code": "PAY_PROCESS_CANCELED", "message": message})
 
     def abort_window(self, payment_key: str, code: str) -> str:
         """The payment fails inside the window and becomes ABORTED.
@@ -223,11 +222,11 @@ class Sandbox:
         Raises:
             TossError: NOT_FOUND_PAYMENT, ALREADY_PROCESSED_PAYMENT, or INVALID_TEST_CODE for a code Toss does not have.
         """
-        failure = _failure(code)
+        failure = Failure.of(code)
         payment = self.payment(payment_key).abort(failure)
         self.store.save_payment(payment)
         query = {"code": failure.code, "message": failure.message, "orderId": payment.order_id}
-        return _with_query(payment.fail_url, query)
+        return with_query(payment.fail_url, query)
 
     # The Toss API
 
@@ -276,15 +275,40 @@ class Sandbox:
         payment = self.payment(request.payment_key)
         self._check_confirmable(payment, request)
         at = self._clock.now()
-        if refusal := _refusal(payment):
+        if refusal := refusal_of(payment):
             payment = payment.abort(refusal)
-        elif payment.means is not None and payment.means.method == "VIRTUAL_ACCOUNT":
+        elif payment.method == VIRTUAL_ACCOUNT:
             payment = payment.await_deposit(until=at + self.settings.deposit_window)
         else:
             payment = payment.approve(at=at)
-            self.store.append(_capture(payment, at=at))
+            self.store.append(_movement("capture", payment, payment.total, at=at))
         self.store.save_payment(payment)
         return payment
+
+    def check_cancel(self, request: CancelRequest, pair: KeyPair) -> None:
+        """Let pass a cancel that would be carried out now.
+
+        Raises:
+            TossError: It would not, or not for this key.
+        """
+        payment = self.payment(request.payment_key)
+        if payment.client_key != pair.client_key:
+            raise TossError(self.settings.foreign_cancel_code)
+        check_cancel(payment, request, self.settings, at=self._clock.now())
+        check_account(payment, request.account, self.settings)
+
+    def cancel(self, request: CancelRequest, pair: KeyPair) -> Payment:
+        """Give money back, or give up a virtual account; belongs into a transaction.
+
+        Returns:
+            The payment as the answer to a cancel shows it: the refund to a buyer's account is not in sight yet.
+
+        Raises:
+            TossError: It cannot be cancelled so; nothing has changed.
+        """
+        self.check_cancel(request, pair)
+        before = self.payment(request.payment_key)
+        return replace(self._give_back(before, request), refund_status=before.refund_status)
 
     def look_up(self, payment_key: str) -> Payment:
         """Find a payment for a look-up by its key.
@@ -340,6 +364,76 @@ class Sandbox:
             self.store.save_payment(payment)
         return payment
 
+    def deposit(self, payment_key: str, *, amount: int | None = None, force: bool = False) -> Payment:
+        """The buyer transfers money to a virtual account: the amount that is owed unless told otherwise.
+
+        Banks take nothing else, and nothing after the due date; a deposit that is forced is taken all the same, and
+        becomes the total of a payment that contradicts what was confirmed.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, SANDBOX_NOT_WAITING_FOR_DEPOSIT, SANDBOX_DEPOSIT_TOO_LATE or
+                SANDBOX_DEPOSIT_AMOUNT_DIFFERS; INVALID_REQUEST for what is no amount.
+        """
+        with self.store.transaction():
+            at, payment = self._clock.now(), self.payment(payment_key)
+            deposited = payment.amount if amount is None else amount
+            check_waiting(payment)
+            if not 0 < deposited <= LARGEST_AMOUNT:
+                raise TossError("INVALID_REQUEST")
+            if not force:
+                check_deposit(payment, deposited, at=at)
+            payment = payment.deposit(deposited, at=at)
+            self.store.append(_movement("capture", payment, payment.total, at=at))
+            self.store.save_payment(payment)
+        return payment
+
+    def reverse_deposit(self, payment_key: str) -> Payment:
+        """The bank takes a deposit back, as it does after a limit or trouble of its network.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, or SANDBOX_NO_DEPOSIT_TO_REVERSE.
+        """
+        with self.store.transaction():
+            at, deposited = self._clock.now(), self.payment(payment_key)
+            payment = reverse(deposited)
+            self.store.append(_movement("reversal", payment, deposited.total, at=at))
+            self.store.save_payment(payment)
+        return payment
+
+    def pass_due_date(self, payment_key: str) -> Payment:
+        """Let the time for a deposit run out, which changes no status.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, or SANDBOX_NOT_WAITING_FOR_DEPOSIT.
+        """
+        payment = pass_due_date(self.payment(payment_key), at=self._clock.now())
+        self.store.save_payment(payment)
+        return payment
+
+    def cancel_in_console(self, payment_key: str, *, amount: int | None = None, reason: str = "관리자 취소") -> Payment:
+        """Cancel as the merchant can in Toss's developer centre, by the same rules; no refund account is asked for.
+
+        Raises:
+            TossError: It cannot be cancelled so; nothing has changed.
+        """
+        if amount is not None and amount < 1:
+            raise TossError("INVALID_REQUEST")
+        with self.store.transaction():
+            payment, request = self.payment(payment_key), CancelRequest(payment_key, reason, amount)
+            check_cancel(payment, request, self.settings, at=self._clock.now())
+            return self._give_back(payment, request)
+
+    def finish_account_refund(self, payment_key: str, *, succeeded: bool) -> Payment:
+        """The bank has paid a refund out to the buyer's account, or could not.
+
+        Raises:
+            TossError: NOT_FOUND_PAYMENT, or SANDBOX_NO_ACCOUNT_REFUND.
+        """
+        end = RefundStatus.COMPLETED if succeeded else RefundStatus.FAILED
+        payment = finish_refund(self.payment(payment_key), end)
+        self.store.save_payment(payment)
+        return payment
+
     def expire_due(self) -> None:
         """Expire whatever ran out of time."""
         with self.store.transaction():
@@ -370,6 +464,7 @@ class Sandbox:
         return Ledger(
             captures=[movement for movement in movements if movement.kind == "capture"],
             cancels=[movement for movement in movements if movement.kind == "cancel"],
+            reversals=[movement for movement in movements if movement.kind == "reversal"],
         )
 
     def calls(
@@ -442,6 +537,17 @@ class Sandbox:
         if self.settings.refuses_duplicate_orders and self._is_paid(payment.order_id):
             raise TossError("DUPLICATED_ORDER_ID")
 
+    def _give_back(self, payment: Payment, request: CancelRequest) -> Payment:
+        at = self._clock.now()
+        cancel = make_cancel(payment, request, at=at)
+        cancelled = payment.cancel(cancel)
+        if payment.status is not Status.WAITING_FOR_DEPOSIT:
+            self.store.append(_movement("cancel", cancelled, cancel.amount, at=at))
+            if payment.method == VIRTUAL_ACCOUNT and self.settings.tracks_account_refunds:
+                cancelled = replace(cancelled, refund_status=RefundStatus.PENDING)
+        self.store.save_payment(cancelled)
+        return cancelled
+
     def _is_paid(self, order_id: str) -> bool:
         return any(payment.status in APPROVED for payment in self.store.payments_of_order(order_id))
 
@@ -471,14 +577,17 @@ def _check_window_request(request: WindowRequest) -> None:
         raise TossError("INVALID_ORDER_NAME")
     if request.amount <= 0:
         raise TossError("BELOW_ZERO_AMOUNT")
-    if request.amount > _LARGEST_AMOUNT:
+    if request.amount > LARGEST_AMOUNT:
         raise TossError("EXCEED_MAX_AMOUNT")
+    untaxed = (request.tax_free_amount, request.tax_exemption_amount)
+    if min(untaxed) < 0 or sum(untaxed) > request.amount:
+        raise TossError("INVALID_REQUEST")
     allowed = {WIDGET} if request.flow == WIDGETS_FLOW else METHOD_NAMES.keys()
     if request.method not in allowed:
         raise TossError("NOT_SUPPORTED_METHOD")
-    if not _is_address(request.success_url):
+    if not is_address(request.success_url):
         raise TossError("INCORRECT_SUCCESS_URL_FORMAT")
-    if not _is_address(request.fail_url):
+    if not is_address(request.fail_url):
         raise TossError("INCORRECT_FAIL_URL_FORMAT")
 
 
@@ -490,33 +599,16 @@ def _check_choice(payment: Payment, choice: BuyerChoice) -> None:
     if choice.instalment_months not in _INSTALMENTS:
         raise TossError("INVALID_CARD_INSTALLMENT_PLAN")
     if choice.refuse_with is not None:
-        _failure(choice.refuse_with)
+        Failure.of(choice.refuse_with)
 
 
-def _refusal(payment: Payment) -> Failure | None:
-    method = payment.means.method if payment.means else ""
-    if payment.refuse_with is not None:
-        return _failure(payment.refuse_with)
-    if payment.amount < (_ACCOUNT_MINIMUM if method in _ACCOUNT_METHODS else _CARD_MINIMUM):
-        return _failure("BELOW_MINIMUM_AMOUNT")
-    if method == "TRANSFER" and payment.amount > _TRANSFER_MAXIMUM:
-        return _failure("EXCEEDS_TRANSFER_AMOUNT_MAXIMUM")
-    return None
-
-
-def _failure(code: str) -> Failure:
-    if code not in CODES:
-        raise TossError("INVALID_TEST_CODE")
-    _, message = CODES[code]
-    return Failure(code, message)
-
-
-def _capture(payment: Payment, *, at: datetime) -> Movement:
+def _movement(kind: str, payment: Payment, amount: int, *, at: datetime) -> Movement:
+    """Money that the payment's last transaction moved."""
     return Movement(
-        kind="capture",
+        kind=kind,
         payment_key=payment.payment_key,
         order_id=payment.order_id,
-        amount=payment.amount,
+        amount=amount,
         transaction_key=payment.last_transaction_key or "",
         at=toss_time(at),
     )
@@ -526,18 +618,4 @@ def _success_address(payment: Payment) -> str:
     query = {"paymentKey": payment.payment_key, "orderId": payment.order_id, "amount": str(payment.amount)}
     if payment.flow == WIDGETS_FLOW:
         query = {"paymentType": "NORMAL", **query}
-    return _with_query(payment.success_url, query)
-
-
-def _with_query(address: str, query: dict[str, str]) -> str:
-    parts = urlsplit(address)
-    joined = "&".join(filter(None, (parts.query, urlencode(query))))
-    return parts._replace(query=joined).geturl()
-
-
-def _is_address(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
+    return with_query(payment.success_url, query)

@@ -144,6 +144,16 @@ CODES: Final[dict[str, tuple[int, str]]] = {
 }
 """Every code that a test code, a fault or a refusal may name, with its HTTP status and message."""
 
+# What only the sandbox says, where at Toss a bank or an operator's screen would refuse.
+_OWN: Final = {
+    "SANDBOX_NOT_WAITING_FOR_DEPOSIT": "입금 대기 중인 결제가 아닙니다.",
+    "SANDBOX_DEPOSIT_AMOUNT_DIFFERS": "입금할 금액과 일치하지 않아 은행이 입금을 거절했습니다.",
+    "SANDBOX_DEPOSIT_TOO_LATE": "입금 기한이 지나 은행이 입금을 거절했습니다.",
+    "SANDBOX_NO_DEPOSIT_TO_REVERSE": "취소 내역이 없는 입금만 되돌릴 수 있습니다.",
+    "SANDBOX_NO_ACCOUNT_REFUND": "진행 중인 계좌 환불이 없습니다.",
+}
+_OWN_STATUS: Final = 409
+
 EXPIRED_PAYMENT: Final = "EXPIRED_PAYMENT"
 """The failure of a payment whose time ran out; never the code of an HTTP answer."""
 
@@ -155,11 +165,11 @@ ALREADY_RUNNING_MESSAGE: Final = "[S008] 기존 요청을 처리중입니다."
 
 
 class TossError(Exception):
-    """An error answer of the Toss API: an HTTP status and a body of `code` and `message`."""
+    """An error answer of the Toss API, or of the sandbox's own: an HTTP status and a body of `code` and `message`."""
 
     def __init__(self, code: str, message: str | None = None, *, status: int | None = None) -> None:
-        """Take status and message from the table unless they are given; a code outside of it is a 400."""
-        known_status, known_message = CODES.get(code, (400, code))
+        """Take status and message from the tables unless they are given; a code outside of them is a 400."""
+        known_status, known_message = (_OWN_STATUS, _OWN[code]) if code in _OWN else CODES.get(code, (400, code))
         self.code = code
         self.status = status or known_status
         self.message = message or known_message

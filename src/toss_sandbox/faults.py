@@ -9,6 +9,7 @@ class Operation(StrEnum):
     """What a fault waits for."""
 
     CONFIRM = "confirm"
+    CANCEL = "cancel"
     LOOKUP = "lookup"
     ANY = "any"
 

@@ -1,4 +1,4 @@
-"""A payment as the sandbox keeps it, and the Payment object that Toss would show of it."""
+"""A payment as the sandbox keeps it, and the moves it can make."""
 
 import secrets
 import string
@@ -7,13 +7,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import TypeAdapter
 
-from toss_sandbox.clock import KST, toss_time
-from toss_sandbox.errors import EXPIRED_MESSAGE, EXPIRED_PAYMENT, TossError
-from toss_sandbox.settings import Settings
+from toss_sandbox.clock import KST
+from toss_sandbox.errors import CODES, EXPIRED_MESSAGE, EXPIRED_PAYMENT, TossError
 
-API_VERSION: Final = "2022-11-16"
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 
 
@@ -28,6 +26,15 @@ class Status(StrEnum):
     PARTIAL_CANCELED = "PARTIAL_CANCELED"
     ABORTED = "ABORTED"
     EXPIRED = "EXPIRED"
+
+
+class RefundStatus(StrEnum):
+    """How far a refund to the account of a virtual account's buyer has got."""
+
+    NONE = "NONE"
+    PENDING = "PENDING"
+    FAILED = "FAILED"
+    COMPLETED = "COMPLETED"
 
 
 UNFINISHED: Final = frozenset({Status.READY, Status.IN_PROGRESS})
@@ -45,9 +52,10 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
 }
 """Toss's diagrams; a full balance taken back in parts stays PARTIAL_CANCELED."""
 
+VIRTUAL_ACCOUNT: Final = "VIRTUAL_ACCOUNT"
 METHOD_NAMES: Final = {
     "CARD": "카드",
-    "VIRTUAL_ACCOUNT": "가상계좌",
+    VIRTUAL_ACCOUNT: "가상계좌",
     "EASY_PAY": "간편결제",
     "MOBILE_PHONE": "휴대폰",
     "TRANSFER": "계좌이체",
@@ -67,6 +75,17 @@ class Failure:
     code: str
     message: str
 
+    @classmethod
+    def of(cls, code: str) -> "Failure":
+        """The failure that a code of Toss stands for.
+
+        Raises:
+            TossError: INVALID_TEST_CODE for a code Toss does not have.
+        """
+        if code not in CODES:
+            raise TossError("INVALID_TEST_CODE")
+        return cls(code, CODES[code][1])
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -85,10 +104,24 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """Money given back, or an account given up; amounts are won, `refundable_amount` is what it left to cancel."""
+
+    transaction_key: str
+    reason: str
+    amount: int
+    tax_free_amount: int
+    tax_exemption_amount: int
+    refundable_amount: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """One payment; immutable, every change makes a new one. Amounts are won.
 
-    A change that its status does not allow raises TossError, ALREADY_PROCESSED_PAYMENT.
+    `deposited` is the amount of a deposit that was forced to differ from `amount`, the one owed. A change that its
+    status does not allow raises TossError, ALREADY_PROCESSED_PAYMENT.
     """
 
     payment_key: str
@@ -102,9 +135,12 @@ class Payment:
     fail_url: str
     secret: str
     requested_at: datetime
-    balance: int
     customer_email: str | None = None
     customer_name: str | None = None
+    tax_free_amount: int = 0
+    tax_exemption_amount: int = 0
+    use_escrow: bool = False
+    is_partial_cancelable: bool = True
     status: Status = Status.READY
     means: Means | None = None
     authenticated_at: datetime | None = None
@@ -113,6 +149,45 @@ class Payment:
     last_transaction_key: str | None = None
     refuse_with: str | None = None
     failure: Failure | None = None
+    deposited: int | None = None
+    cancels: tuple[Cancel, ...] = ()
+    refund_status: RefundStatus = RefundStatus.NONE
+
+    @property
+    def method(self) -> str:
+        """What the buyer chose to pay with, empty until then."""
+        return self.means.method if self.means else ""
+
+    @property
+    def total(self) -> int:
+        return self.amount if self.deposited is None else self.deposited
+
+    @property
+    def balance(self) -> int:
+        """What can still be cancelled."""
+        return self.total - sum(cancel.amount for cancel in self.cancels)
+
+    @property
+    def tax_free_left(self) -> int:
+        return self._tax_free_part - sum(cancel.tax_free_amount for cancel in self.cancels)
+
+    @property
+    def tax_exemption_left(self) -> int:
+        exempt = min(self.tax_exemption_amount, self.total - self._tax_free_part)
+        return exempt - sum(cancel.tax_exemption_amount for cancel in self.cancels)
+
+    @property
+    def taxed_left(self) -> int:
+        return self.balance - self.tax_free_left - self.tax_exemption_left
+
+    @property
+    def _tax_free_part(self) -> int:
+        # A forced deposit may be less than what was sold without tax.
+        return min(self.tax_free_amount, self.total)
+
+    def is_past_due(self, at: datetime) -> bool:
+        """Whether the bank takes no deposit any more."""
+        return self.status is Status.WAITING_FOR_DEPOSIT and self.due_at is not None and at > self.due_at
 
     def expires_at(self, *, authentication: timedelta, confirm: timedelta) -> datetime:
         """When the running clock of an unfinished payment ends."""
@@ -133,6 +208,21 @@ class Payment:
         """A virtual account has been issued; no money has moved yet."""
         moved = self._to(Status.WAITING_FOR_DEPOSIT)
         return replace(moved, due_at=until, last_transaction_key=new_transaction_key())
+
+    def deposit(self, amount: int, *, at: datetime) -> "Payment":
+        """The buyer's transfer arrived."""
+        return replace(self.approve(at=at), deposited=None if amount == self.amount else amount)
+
+    def reverse_deposit(self) -> "Payment":
+        """The bank took the deposit back; the buyer has to transfer again."""
+        moved = self._to(Status.WAITING_FOR_DEPOSIT)
+        return replace(moved, approved_at=None, deposited=None, last_transaction_key=new_transaction_key())
+
+    def cancel(self, cancel: Cancel) -> "Payment":
+        """Everything goes back at once (CANCELED), or a part of it (PARTIAL_CANCELED, also when it is the last)."""
+        is_whole = not self.cancels and cancel.refundable_amount == 0
+        moved = self._to(Status.CANCELED if is_whole else Status.PARTIAL_CANCELED)
+        return replace(moved, cancels=(*self.cancels, cancel), last_transaction_key=cancel.transaction_key)
 
     def abort(self, failure: Failure) -> "Payment":
         """The card company, the bank or the window refused."""
@@ -184,121 +274,8 @@ def make_means(
     )
 
 
-def payment_object(payment: Payment, settings: Settings, *, at: datetime) -> dict[str, JsonValue]:
-    """The Payment object in the field set and order of a real answer (API version 2022-11-16).
-
-    `transactionKey` is left out except on an EXPIRED payment, as in the real answers that became public.
-    """
-    approved = payment.status in APPROVED
-    expired = payment.status is Status.EXPIRED
-    vat = vat_of(payment.balance)
-    return {
-        "mId": settings.merchant_id,
-        "lastTransactionKey": payment.last_transaction_key,
-        **({"transactionKey": None} if expired else {}),
-        "paymentKey": payment.payment_key,
-        "orderId": payment.order_id,
-        "orderName": payment.order_name,
-        "taxExemptionAmount": 0,
-        "status": payment.status.value,
-        "requestedAt": toss_time(payment.requested_at),
-        "approvedAt": toss_time(payment.approved_at) if payment.approved_at else None,
-        "useEscrow": None if expired else False,
-        "cultureExpense": False,
-        **_means_objects(payment, settings, at=at),
-        "discount": None,
-        "cancels": None,
-        "secret": payment.secret if approved else None,
-        "type": "NORMAL",
-        "easyPay": _easy_pay(payment) if approved else None,
-        "country": "KR",
-        "failure": {"code": payment.failure.code, "message": payment.failure.message} if payment.failure else None,
-        "isPartialCancelable": True,
-        "receipt": {"url": settings.receipt_url.format(payment_key=payment.payment_key)} if approved else None,
-        "checkout": {"url": f"{settings.public_url}/v1/payments/{payment.payment_key}/checkout"},
-        "currency": "KRW",
-        "totalAmount": payment.amount,
-        "balanceAmount": payment.balance,
-        "suppliedAmount": payment.balance - vat,
-        "vat": vat,
-        "taxFreeAmount": 0,
-        "method": METHOD_NAMES[payment.means.method] if payment.means and not expired else None,
-        "version": API_VERSION,
-        "metadata": None,
-    }
-
-
-def vat_of(taxed: int) -> int:
-    """The tax in an amount of won that includes it: an eleventh, rounded half up."""
-    return (2 * taxed + 11) // 22
-
-
-def _means_objects(payment: Payment, settings: Settings, *, at: datetime) -> dict[str, JsonValue]:
-    objects: dict[str, JsonValue] = dict.fromkeys(
-        ("card", "virtualAccount", "transfer", "mobilePhone", "giftCertificate", "cashReceipt", "cashReceipts")
-    )
-    means = payment.means
-    if means is None or payment.status not in APPROVED:
-        return objects
-    match means.method:
-        case "CARD":
-            objects["card"] = _card(payment, means)
-        case "VIRTUAL_ACCOUNT":
-            objects["virtualAccount"] = _virtual_account(payment, means, at=at)
-        case "TRANSFER":
-            objects["transfer"] = {"bankCode": means.bank, "settlementStatus": "INCOMPLETED"}
-        case "MOBILE_PHONE":
-            receipt_url = settings.receipt_url.format(payment_key=payment.payment_key)
-            objects["mobilePhone"] = {
-                "customerMobilePhone": means.number,
-                "settlementStatus": "INCOMPLETED",
-                "receiptUrl": receipt_url,
-            }
-        case method if method.endswith("GIFT_CERTIFICATE"):
-            objects["giftCertificate"] = {"approveNo": means.approve_no, "settlementStatus": "INCOMPLETED"}
-    return objects
-
-
-def _card(payment: Payment, means: Means) -> dict[str, JsonValue]:
-    return {
-        "issuerCode": "61",
-        "acquirerCode": "31",
-        "number": means.number,
-        "installmentPlanMonths": means.instalment_months,
-        "isInterestFree": False,
-        "interestPayer": None,
-        "approveNo": means.approve_no,
-        "useCardPoint": False,
-        "cardType": "신용",
-        "ownerType": "개인",
-        "acquireStatus": "READY",
-        "amount": payment.amount,
-    }
-
-
-def _virtual_account(payment: Payment, means: Means, *, at: datetime) -> dict[str, JsonValue]:
-    return {
-        "accountNumber": means.number,
-        "accountType": "일반",
-        "bankCode": means.bank,
-        "customerName": means.holder_name or payment.customer_name or "",
-        "depositorName": None,
-        "dueDate": toss_time(payment.due_at) if payment.due_at else None,
-        "expired": payment.status is Status.WAITING_FOR_DEPOSIT and payment.due_at is not None and at > payment.due_at,
-        "settlementStatus": "INCOMPLETED",
-        "refundStatus": "NONE",
-        "refundReceiveAccount": None,
-    }
-
-
-def _easy_pay(payment: Payment) -> JsonValue:
-    if payment.means is None or payment.means.method != "EASY_PAY":
-        return None
-    return {"provider": payment.means.wallet, "amount": payment.amount, "discountAmount": 0}
-
-
 def _number_of(method: str) -> str:
-    if method == "VIRTUAL_ACCOUNT":
+    if method == VIRTUAL_ACCOUNT:
         return f"X{_random(string.digits, 13)}"  # accounts of the test environment cannot be paid into
     if method == "MOBILE_PHONE":
         return "01000000000"

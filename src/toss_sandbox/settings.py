@@ -50,6 +50,12 @@ class Settings:
         confirm_window: How long after it a confirm is taken (documented: 10 minutes).
         idempotency_lifetime: How long an idempotency key is remembered (documented: 15 days).
         deposit_window: How long a virtual account waits for its deposit (documented default: 168 hours).
+        transfer_refund_window: How long after its approval a transfer can be cancelled (documented: 180 days).
+        deposit_refund_window: The same for a virtual account from its deposit (documented: usually 365 days).
+        phone_refunds_end_with_month: Whether a payment by mobile phone can be cancelled only within the Korean
+            calendar month of its approval (documented).
+        cancel_spacing: How long after a cancel the next one of the same payment is FORBIDDEN_CONSECUTIVE_REQUEST; zero
+            switches it off. A second was documented once, its code never was.
         order_lookup: Which payment an order look-up picks among several attempts. Unverified.
         serves_unfinished: Whether look-ups serve READY and IN_PROGRESS payments. Unverified.
         refuses_duplicate_orders: Whether a confirm answers DUPLICATED_ORDER_ID when another payment of the same order
@@ -58,8 +64,14 @@ class Settings:
         mismatch_code: What a confirm answers when the amount differs. Unverified; documented for another order id.
         aborted_code: What a confirm of an ABORTED payment answers. Unverified.
         unauthenticated_code: What a confirm of a payment whose buyer has not authenticated yet answers. Unverified.
+        missing_account_code: What a cancel of a paid virtual account without a refund account answers. Unverified.
+        needless_account_code: What a cancel answers that names a refund account where none is needed. Unverified.
+        foreign_cancel_code: What a cancel with the other pair's secret key answers. Unverified.
+        tracks_account_refunds: Whether a cancel of a paid virtual account leaves `refundStatus` PENDING until the
+            control API says how it ended; the cancel's own answer still shows the status before. Otherwise it stays
+            NONE. Unverified.
         specific_field_codes: Whether a bad field is named by its own code (INVALID_ORDER_ID, INVALID_PAYMENT_KEY,
-            REQUIRED_AMOUNT) instead of INVALID_REQUEST. Unverified.
+            REQUIRED_AMOUNT, INVALID_REQUIRED_PARAM, INVALID_CURRENCY) instead of INVALID_REQUEST. Unverified.
         extra_fields: Whether Payment objects begin with fields no client knows, as a future Toss may send them.
     """
 
@@ -77,6 +89,10 @@ class Settings:
     confirm_window: timedelta = timedelta(minutes=10)
     idempotency_lifetime: timedelta = timedelta(days=15)
     deposit_window: timedelta = timedelta(hours=168)
+    transfer_refund_window: timedelta = timedelta(days=180)
+    deposit_refund_window: timedelta = timedelta(days=365)
+    phone_refunds_end_with_month: bool = True
+    cancel_spacing: timedelta = timedelta()
     order_lookup: OrderLookup = OrderLookup.APPROVED_FIRST
     serves_unfinished: bool = True
     refuses_duplicate_orders: bool = True
@@ -84,6 +100,10 @@ class Settings:
     mismatch_code: str = "FORBIDDEN_REQUEST"
     aborted_code: str = "ALREADY_PROCESSED_PAYMENT"
     unauthenticated_code: str = "NOT_FOUND_PAYMENT_SESSION"
+    missing_account_code: str = "INVALID_REFUND_ACCOUNT_INFO"
+    needless_account_code: str = "INVALID_REQUEST"
+    foreign_cancel_code: str = "FORBIDDEN_REQUEST"
+    tracks_account_refunds: bool = True
     specific_field_codes: bool = False
     extra_fields: bool = False
 

@@ -26,7 +26,7 @@ CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_id);
 CREATE INDEX IF NOT EXISTS payments_by_status ON payments (status);
 CREATE TABLE IF NOT EXISTS ledger (
     id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL CHECK (kind IN ('capture', 'cancel')),
+    kind TEXT NOT NULL CHECK (kind IN ('capture', 'reversal', 'cancel')),
     payment_key TEXT NOT NULL,
     order_id TEXT NOT NULL,
     amount INTEGER NOT NULL CHECK (amount > 0),
@@ -67,6 +67,18 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS faults (id INTEGER PRIMARY KEY AUTOINCREMENT, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value REAL NOT NULL);
 """
+_VERSION: Final = 1
+# Files of before had a ledger that knows no reversals; its constraint cannot be altered, only its table replaced.
+_MIGRATION: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TEMP TABLE kept AS SELECT * FROM ledger;
+DROP TABLE ledger;
+{_SCHEMA}
+INSERT INTO ledger SELECT * FROM kept;
+DROP TABLE kept;
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""  # noqa: S608 - our own tables
 _NO_LIMIT: Final = -1  # as SQLite writes it
 _EMPTIED: Final = ("payments", "calls", "answers", "faults", "switches")
 _FAULT_JSON: Final = TypeAdapter(FaultOrder)
@@ -135,6 +147,7 @@ class Store:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(_SCHEMA)
+        self._migrate()
 
     def close(self) -> None:
         self._connection.close()
@@ -292,6 +305,11 @@ class Store:
 
     def set_switch(self, name: str, value: float) -> None:
         self._write("INSERT OR REPLACE INTO switches VALUES (?, ?)", name, value)
+
+    def _migrate(self) -> None:
+        ((version,),) = self._read("PRAGMA user_version")
+        if version < _VERSION:
+            self._connection.executescript(_MIGRATION)
 
     @contextmanager
     def _flushed_commit(self) -> Iterator[None]:

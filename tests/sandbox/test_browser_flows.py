@@ -62,12 +62,18 @@ class Shop:
         await self.page.wait_for_url(f"{self.origin}{path}?*")
         return dict(parse_qsl(urlsplit(self.page.url).query))
 
-    async def confirm(self, result: dict[str, Any]) -> httpx.Response:
-        body = {"paymentKey": result["paymentKey"], "orderId": result["orderId"], "amount": AMOUNT["value"]}
+    async def confirm(self, result: dict[str, Any], secret_key: str = SETTINGS.secret_key) -> httpx.Response:
+        body = {"paymentKey": result["paymentKey"], "orderId": result["orderId"], "amount": int(result["amount"])}
         async with httpx.AsyncClient(base_url=self.sandbox) as client:
-            return await client.post("/v1/payments/confirm", json=body, auth=(SETTINGS.secret_key, ""))
+            return await client.post("/v1/payments/confirm", json=body, auth=(secret_key, ""))
 
-    async def ask(self, method: str, path: str, **body: object) -> Any:  # noqa: ANN401 - JSON of the control API
+    async def make_account(self, order_id: str) -> str:
+        """A virtual account that waits for its deposit; its payment key."""
+        made = await self.ask("POST", "/payments", orderId=order_id, amount=15_000, method="VIRTUAL_ACCOUNT")
+        await self.confirm(made)
+        return str(made["paymentKey"])
+
+    async def ask(self, method: str, path: str, /, **body: object) -> Any:  # noqa: ANN401 - JSON of the control API
         async with httpx.AsyncClient(base_url=self.sandbox) as client:
             return (await client.request(method, f"/sandbox{path}", json=body or None)).json()
 
@@ -176,6 +182,15 @@ class TestPaymentWindow:
         assert payment["status"] == "WAITING_FOR_DEPOSIT"
         assert (payment["virtualAccount"]["bankCode"], payment["virtualAccount"]["customerName"]) == ("06", "김토스")
 
+    async def test_card_is_paid_in_instalments(self, shop: Shop) -> None:
+        await shop.start(PAY_BY_CARD, amount={"currency": "KRW", "value": 50_000})
+
+        await shop.page.get_by_test_id("instalment-months").select_option("12")
+        await shop.page.get_by_test_id("pay").click()
+
+        payment = (await shop.confirm(await shop.landed_on("/success"))).json()
+        assert (payment["method"], payment["card"]["installmentPlanMonths"]) == ("카드", 12)
+
     async def test_wallet_of_the_request_is_chosen_already(self, shop: Shop) -> None:
         wallet = "card: { flowMode: 'DIRECT', easyPay: 'NAVERPAY' }"
         await shop.start(PAY_BY_CARD.replace("amount,", f"amount, {wallet},"))
@@ -221,7 +236,7 @@ class TestPromise:
 
         result = (await shop.outcome())["value"]
         assert result == {"paymentKey": result["paymentKey"], "orderId": "order-000001", "amount": AMOUNT}
-        assert (await shop.confirm(result)).json()["status"] == "DONE"
+        assert (await shop.confirm(result | {"amount": AMOUNT["value"]})).json()["status"] == "DONE"
         await expect(shop.page.get_by_test_id("payment-overlay")).to_have_count(0)
 
     async def test_closed_window_rejects(self, shop: Shop) -> None:
@@ -278,6 +293,37 @@ class TestWidgets:
 
         await expect(shop.page.get_by_test_id("method-EASY_PAY")).to_be_checked()
         await expect(shop.page.get_by_test_id("easy-pay-provider")).to_have_value("카카오페이")
+
+    async def test_window_asks_for_what_belongs_to_the_method(self, shop: Shop) -> None:
+        fields = ["instalment-months", "easy-pay-provider", "bank", "holder-name"]
+        asked: dict[str, list[str]] = {}
+        await shop.settle(RENDERED)
+        await shop.page.get_by_test_id("widget-agreement").check()
+        await shop.start("return widgets.requestPayment({ ...order, ...urls });")
+
+        for method in ("CARD", "EASY_PAY", "TRANSFER", "VIRTUAL_ACCOUNT", "MOBILE_PHONE", "BOOK_GIFT_CERTIFICATE"):
+            await shop.page.get_by_test_id(f"method-{method}").check()
+            asked[method] = [field for field in fields if await shop.page.get_by_test_id(field).is_visible()]
+
+        assert asked == {
+            "CARD": ["instalment-months"],
+            "EASY_PAY": ["easy-pay-provider"],
+            "TRANSFER": ["bank"],
+            "VIRTUAL_ACCOUNT": ["bank", "holder-name"],
+            "MOBILE_PHONE": [],
+            "BOOK_GIFT_CERTIFICATE": [],
+        }
+
+    async def test_gift_card_chosen_in_the_page_pays(self, shop: Shop) -> None:
+        await shop.settle(RENDERED)
+        await shop.page.get_by_test_id("widget-GAME_GIFT_CERTIFICATE").check()
+        await shop.page.get_by_test_id("widget-agreement").check()
+
+        await shop.start("return widgets.requestPayment({ ...order, ...urls });")
+        await shop.page.get_by_test_id("pay").click()
+
+        answer = await shop.confirm(await shop.landed_on("/success"), SETTINGS.widget_secret_key)
+        assert (answer.json()["method"], answer.json()["status"]) == ("게임문화상품권", "DONE")
 
     async def test_shop_hears_what_the_buyer_does(self, shop: Shop) -> None:
         await shop.settle(RENDERED)
@@ -398,6 +444,70 @@ class TestDashboard:
         await expect(shop.page.get_by_test_id("payments")).to_contain_text("EXPIRED")
         await expect(shop.page.get_by_test_id(f"expire-{made['paymentKey']}")).to_have_count(0)
 
+    async def test_deposit_reaches_the_account_without_a_reload(self, shop: Shop) -> None:
+        payment_key = await shop.make_account("order-000010")
+        await shop.page.goto(shop.sandbox)
+        await shop.page.get_by_test_id("fault-order").fill("half-typed")
+
+        await shop.page.get_by_test_id(f"deposit-{payment_key}").click()
+
+        await expect(shop.page.get_by_test_id(f"status-{payment_key}")).to_have_text("DONE")
+        await expect(shop.page.get_by_test_id(f"deposit-{payment_key}")).to_have_count(0)
+        await expect(shop.page.get_by_test_id(f"reverse-deposit-{payment_key}")).to_be_visible()
+        await expect(shop.page.get_by_test_id("fault-order")).to_have_value("half-typed")
+
+    async def test_another_amount_is_refused_until_it_is_forced(self, shop: Shop) -> None:
+        payment_key = await shop.make_account("order-000011")
+        await shop.page.goto(shop.sandbox)
+
+        await shop.page.get_by_test_id(f"amount-deposit-other-{payment_key}").fill("14000")
+        await shop.page.get_by_test_id(f"deposit-other-{payment_key}").click()
+        await expect(shop.page.get_by_role("alert")).to_contain_text("SANDBOX_DEPOSIT_AMOUNT_DIFFERS")
+        await shop.page.get_by_test_id(f"force-deposit-{payment_key}").click()
+
+        await expect(shop.page.get_by_test_id(f"balance-{payment_key}")).to_have_text("14,000원")
+        await expect(shop.page.get_by_role("alert")).to_have_count(0)
+
+    async def test_part_of_a_payment_is_cancelled_from_the_console(self, shop: Shop) -> None:
+        made = await shop.ask("POST", "/payments", orderId="order-000012", amount=15_000)
+        await shop.confirm(made)
+        payment_key = made["paymentKey"]
+        await shop.page.goto(shop.sandbox)
+
+        await shop.page.get_by_test_id(f"amount-cancel-amount-{payment_key}").fill("5000")
+        await shop.page.get_by_test_id(f"cancel-amount-{payment_key}").click()
+        await expect(shop.page.get_by_test_id(f"balance-{payment_key}")).to_have_text("10,000원")
+        await shop.page.get_by_test_id(f"cancel-{payment_key}").click()
+
+        await expect(shop.page.get_by_test_id(f"balance-{payment_key}")).to_have_text("0원")
+        await expect(shop.page.get_by_test_id(f"cancels-{payment_key}").get_by_role("listitem")).to_have_count(2)
+        await expect(shop.page.get_by_test_id(f"cancel-{payment_key}")).to_have_count(0)
+
+    async def test_works_without_scripts(self, shop: Shop) -> None:
+        payment_key = await shop.make_account("order-000013")
+        browser = shop.page.context.browser
+        assert browser is not None
+        page = await browser.new_page(java_script_enabled=False)
+        await page.goto(shop.sandbox)
+
+        await page.get_by_test_id(f"deposit-{payment_key}").click()
+        await expect(page.get_by_test_id(f"status-{payment_key}")).to_have_text("DONE")
+        await page.get_by_test_id(f"amount-cancel-amount-{payment_key}").fill("5000")
+        await page.get_by_test_id(f"cancel-amount-{payment_key}").click()
+        await expect(page.get_by_test_id(f"balance-{payment_key}")).to_have_text("10,000원")
+        await page.reload()
+
+        await expect(page.get_by_test_id(f"balance-{payment_key}")).to_have_text("10,000원")
+        await expect(page.get_by_test_id("offset")).to_have_text("0초")
+
+    async def test_says_when_the_sandbox_is_gone(self, shop: Shop) -> None:
+        await shop.page.goto(shop.sandbox)
+        await shop.page.route(f"{shop.sandbox}/sandbox/dashboard/**", lambda route: route.abort("connectionrefused"))
+
+        await shop.page.get_by_test_id("advance-60").click()
+
+        await expect(shop.page.get_by_role("alert")).to_contain_text("샌드박스가 응답하지 않습니다.")
+
     async def test_moves_the_clock(self, shop: Shop) -> None:
         await shop.page.goto(shop.sandbox)
 
@@ -430,13 +540,16 @@ class TestDashboard:
         await expect(shop.page.get_by_role("alert")).to_contain_text("needs a code")
 
     async def test_keeps_what_is_typed_while_it_refreshes(self, shop: Shop) -> None:
+        payment_key = await shop.make_account("order-000014")
         await shop.page.goto(shop.sandbox)
         await shop.page.get_by_test_id("fault-order").fill("half-typed")
+        await shop.page.get_by_test_id(f"amount-deposit-other-{payment_key}").fill("7")
 
         await shop.ask("POST", "/payments", orderId="order-000008", amount=5_000)
 
         await expect(shop.page.get_by_test_id("payments")).to_contain_text("order-000008")
         await expect(shop.page.get_by_test_id("fault-order")).to_have_value("half-typed")
+        await expect(shop.page.get_by_test_id(f"amount-deposit-other-{payment_key}")).to_have_value("7")
 
     async def test_lists_the_calls_of_the_api(self, shop: Shop) -> None:
         made = await shop.ask("POST", "/payments", orderId="order-000009", amount=AMOUNT["value"])

@@ -1,3 +1,4 @@
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,9 +44,17 @@ async def pay(client: httpx.AsyncClient, payment_key: str, **form: object) -> ht
     return await client.post(f"/sandbox/window/{payment_key}/pay", data={"method": "CARD"} | form)
 
 
-async def confirm(client: httpx.AsyncClient, payment_key: str) -> httpx.Response:
-    body = {"paymentKey": payment_key, "orderId": ORDER["orderId"], "amount": ORDER["amount"]}
-    return await client.post("/v1/payments/confirm", json=body, auth=(SETTINGS.secret_key, ""))
+async def confirm(
+    client: httpx.AsyncClient, payment_key: str, amount: int = 15_000, secret_key: str = SETTINGS.secret_key
+) -> httpx.Response:
+    body = {"paymentKey": payment_key, "orderId": ORDER["orderId"], "amount": amount}
+    return await client.post("/v1/payments/confirm", json=body, auth=(secret_key, ""))
+
+
+def means_of(payment: dict[str, Any], expected: tuple[object, ...]) -> tuple[object, ...]:
+    """What the payment says where `expected` looks: the method, and one member of the object that belongs to it."""
+    _, name, member, _ = expected
+    return payment["method"], name, member, payment[str(name)][str(member)]
 
 
 def query_of(response: httpx.Response) -> dict[str, list[str]]:
@@ -162,28 +171,12 @@ class TestBuyer:
 
         assert second.headers["location"] == first.headers["location"]
 
-    async def test_chosen_means_appear_on_the_payment(self, client: httpx.AsyncClient) -> None:
-        payment_key, _ = await open_window(client)
-
-        await pay(client, payment_key, instalmentMonths=3, bank="06", easyPayProvider="토스페이", holderName="")
-
-        payment = (await confirm(client, payment_key)).json()
-        assert (payment["method"], payment["card"]["installmentPlanMonths"]) == ("카드", 3)
-
-    async def test_wallet_is_offered_by_a_card_window(self, client: httpx.AsyncClient) -> None:
-        payment_key, _ = await open_window(client)
-
-        await pay(client, payment_key, method="EASY_PAY", easyPayProvider="네이버페이")
-
-        payment = (await confirm(client, payment_key)).json()
-        assert (payment["method"], payment["easyPay"]["provider"]) == ("간편결제", "네이버페이")
-
     @pytest.mark.parametrize(
         "form",
         [
             {"method": "TRANSFER"},
             {"outcome": "NO_SUCH_CODE"},
-            {"instalmentMonths": 5},
+            {"instalmentMonths": 2},
             {"bank": "99"},
             {"easyPayProvider": "누구페이"},
         ],
@@ -253,6 +246,100 @@ class TestBuyer:
         assert "결제 시간이 만료되었습니다." in paid.text
         assert 'data-testid="back"' in paid.text
         assert back.headers["location"].startswith(f"{SHOP}/fail?code=PAY_PROCESS_CANCELED")
+
+
+# A method, what the buyer fills in besides, and what the confirmed Payment object says of it.
+MEANS = [
+    ("CARD", {"instalmentMonths": 12}, ("카드", "card", "installmentPlanMonths", 12)),
+    ("EASY_PAY", {"easyPayProvider": "카카오페이"}, ("간편결제", "easyPay", "provider", "카카오페이")),
+    ("TRANSFER", {"bank": "06"}, ("계좌이체", "transfer", "bankCode", "06")),
+    ("VIRTUAL_ACCOUNT", {"bank": "71"}, ("가상계좌", "virtualAccount", "bankCode", "71")),
+    ("VIRTUAL_ACCOUNT", {"holderName": "김토스"}, ("가상계좌", "virtualAccount", "customerName", "김토스")),
+    ("MOBILE_PHONE", {}, ("휴대폰", "mobilePhone", "customerMobilePhone", "01000000000")),
+    ("CULTURE_GIFT_CERTIFICATE", {}, ("문화상품권", "giftCertificate", "settlementStatus", "INCOMPLETED")),
+    ("BOOK_GIFT_CERTIFICATE", {}, ("도서문화상품권", "giftCertificate", "settlementStatus", "INCOMPLETED")),
+    ("GAME_GIFT_CERTIFICATE", {}, ("게임문화상품권", "giftCertificate", "settlementStatus", "INCOMPLETED")),
+]
+MEANS_OBJECTS = ("card", "easyPay", "transfer", "virtualAccount", "mobilePhone", "giftCertificate")
+
+
+class TestMeans:
+    @pytest.mark.parametrize(("method", "form", "expected"), MEANS)
+    async def test_method_of_a_payment_window_ends_in_its_payment(
+        self, client: httpx.AsyncClient, method: str, form: dict[str, object], expected: tuple[object, ...]
+    ) -> None:
+        requested = "CARD" if method == "EASY_PAY" else method  # a window for cards offers the wallets too
+        payment_key, _ = await open_window(client, method=requested, amount=50_000)
+
+        await pay(client, payment_key, method=method, **form)
+
+        assert means_of((await confirm(client, payment_key, 50_000)).json(), expected) == expected
+
+    @pytest.mark.parametrize(("method", "form", "expected"), MEANS)
+    async def test_method_chosen_in_a_widget_ends_in_its_payment(
+        self, client: httpx.AsyncClient, method: str, form: dict[str, object], expected: tuple[object, ...]
+    ) -> None:
+        payment_key, _ = await open_window(
+            client, clientKey=SETTINGS.widget_client_key, flow="widgets", method="CARD", amount=50_000
+        )
+
+        await pay(client, payment_key, method=method, **form)
+
+        answer = await confirm(client, payment_key, 50_000, SETTINGS.widget_secret_key)
+        assert means_of(answer.json(), expected) == expected
+
+    async def test_fields_of_other_methods_are_left_aside(self, client: httpx.AsyncClient) -> None:
+        payment_key, _ = await open_window(client, method="TRANSFER", amount=50_000)
+
+        await pay(
+            client,
+            payment_key,
+            method="TRANSFER",
+            bank="20",
+            instalmentMonths=6,
+            easyPayProvider="토스페이",
+            holderName="김토스",
+        )
+
+        payment = (await confirm(client, payment_key, 50_000)).json()
+        assert [name for name in MEANS_OBJECTS if payment[name]] == ["transfer"]
+        assert payment["transfer"]["bankCode"] == "20"
+
+    @pytest.mark.parametrize(("amount", "offered"), [(49_999, [0]), (50_000, [0, *range(2, 13)])])
+    async def test_instalments_begin_at_50000_won(
+        self, client: httpx.AsyncClient, amount: int, offered: list[int]
+    ) -> None:
+        _, path = await open_window(client, amount=amount)
+
+        text = (await client.get(path)).text
+
+        select = text.partition('name="instalmentMonths"')[2].partition("</select>")[0]
+        assert [int(months) for months in re.findall(r'value="(\d+)"', select)] == offered
+        assert ("할부는 50,000원부터 됩니다." in text) == (offered == [0])
+
+    async def test_banks_are_named_with_their_codes(self, client: httpx.AsyncClient) -> None:
+        _, path = await open_window(client, method="VIRTUAL_ACCOUNT")
+
+        text = (await client.get(path)).text
+
+        assert '<option value="88">신한은행 (88)</option>' in text
+        assert '<option value="71">우체국 (71)</option>' in text
+
+    async def test_widget_offers_every_method(self, client: httpx.AsyncClient) -> None:
+        _, path = await open_window(client, clientKey=SETTINGS.widget_client_key, flow="widgets")
+
+        text = (await client.get(path)).text
+
+        assert re.findall(r'name="method" value="(\w+)"', text) == list(dict.fromkeys(method for method, *_ in MEANS))
+
+    async def test_window_of_the_control_api_can_be_looked_at(self, client: httpx.AsyncClient) -> None:
+        body = {"orderId": "order-000002", "amount": 15_000, "method": "GIFT_CERTIFICATE", "leaveReady": True}
+        payment_key = (await client.post("/sandbox/payments", json=body)).json()["paymentKey"]
+
+        answer = await client.get(f"/v1/payments/{payment_key}/checkout")
+
+        assert answer.status_code == 200
+        assert 'value="GIFT_CERTIFICATE"' in answer.text
 
 
 class TestAssets:

@@ -30,6 +30,7 @@ class TestConfirm:
                 }
             ],
             "cancels": [],
+            "reversals": [],
         }
 
     async def test_virtual_account_waits_without_money(self, toss: Toss) -> None:

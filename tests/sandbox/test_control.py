@@ -49,7 +49,7 @@ class TestReset:
 
         assert code_of(await toss.look_up(payment_key)) == (404, "NOT_FOUND_PAYMENT")
         assert (await toss.http.get("/sandbox/payments")).json() == []
-        assert (await toss.http.get("/sandbox/ledger")).json() == {"captures": [], "cancels": []}
+        assert (await toss.http.get("/sandbox/ledger")).json() == {"captures": [], "cancels": [], "reversals": []}
         assert await toss.calls() == []
         assert (await toss.http.get("/sandbox/extra-fields")).json() == {"enabled": False}
 

@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from tests.sandbox.client import ORDER, Toss, until
+from tests.sandbox.conftest import sandbox_in_process
+from toss_sandbox.settings import Settings
 
 
 class Process:
@@ -94,6 +96,34 @@ class TestKilledProcess:
         assert [call["status"] for call in await toss.calls()] == [None]
         assert (await toss.confirm(payment_key, key="key-1")).status_code == 200
 
+    async def test_cancel_is_there_again(self, process: Process) -> None:
+        toss = process.toss
+        await process.start()
+        payment_key = await toss.paid()
+        cancelled = await toss.cancel(payment_key, key="key-1", cancelAmount=4_000)
+
+        process.end()
+        await process.start()
+
+        assert (await toss.cancel(payment_key, key="key-1", cancelAmount=4_000)).content == cancelled.content
+        assert await toss.ledger() == {"captures": [15_000], "reversals": [], "cancels": [4_000]}
+
+    async def test_cancel_that_was_running_has_not_happened(self, process: Process) -> None:
+        toss = process.toss
+        await process.start()
+        payment_key = await toss.paid()
+        await toss.arm("delay", "cancel", delaySeconds=60)
+        running = asyncio.create_task(toss.cancel(payment_key, key="key-1"))
+        await until(lambda: has_calls(toss, 2))
+
+        process.end()
+        await process.start()
+
+        with pytest.raises(httpx.TransportError):
+            await running
+        assert await toss.held() == 15_000
+        assert (await toss.cancel(payment_key, key="key-1")).json()["status"] == "CANCELED"
+
     async def test_asked_to_end_it_ends_well(self, process: Process) -> None:
         await process.start()
 
@@ -113,3 +143,103 @@ class TestLedger:
             connection.execute(statement)
 
         assert await process.toss.captured(ORDER) == 15_000
+
+
+class TestOneTransaction:
+    @pytest.mark.parametrize("table", ["ledger", "answers", "payments"])
+    async def test_cancel_that_cannot_be_written_has_not_happened(self, tmp_path: Path, table: str) -> None:
+        async with sandbox_in_process(Settings(data=tmp_path / "toss.sqlite3")) as toss:
+            payment_key = await toss.paid()
+            before = await toss.payment(payment_key)
+            event = "UPDATE" if table == "payments" else "INSERT"
+            write(
+                tmp_path, f"CREATE TRIGGER full_disk BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+
+            with pytest.raises(sqlite3.IntegrityError, match="full"):
+                await toss.cancel(payment_key, key="key-1")
+
+            assert await toss.payment(payment_key) == before
+            assert await toss.held() == 15_000
+            write(tmp_path, "DROP TRIGGER full_disk")
+            assert (await toss.cancel(payment_key, key="key-1")).json()["status"] == "CANCELED"
+
+
+class TestPrivacy:
+    async def test_account_of_the_buyer_is_nowhere(self, tmp_path: Path) -> None:
+        account = {"bank": "88", "accountNumber": "98765432109876", "holderName": "홍길동전"}
+        async with sandbox_in_process(Settings(data=tmp_path / "toss.sqlite3")) as toss:
+            payment_key = await toss.paid(method="VIRTUAL_ACCOUNT")
+            await toss.cancel(payment_key, cancelAmount=1_000, refundReceiveAccount=account, key="key-1")
+            await toss.cancel(payment_key, refundReceiveAccount=account | {"bank": "00"}, key="key-2")
+
+            kept = everything_in(tmp_path)
+
+        assert b"key-1" in kept
+        assert b"98765432109876" not in kept
+        assert "홍길동전".encode() not in kept
+        assert rb"\ud64d" not in kept
+
+
+class TestFileOfBefore:
+    """A file that was written before there were cancels goes on being used."""
+
+    async def test_its_payments_can_be_cancelled(self, tmp_path: Path) -> None:
+        settings = Settings(data=tmp_path / "toss.sqlite3")
+        async with sandbox_in_process(settings) as toss:
+            card, account = await toss.paid(), await toss.pay("order-000002", method="VIRTUAL_ACCOUNT")
+            await toss.confirm(account, "order-000002")
+        make_older(tmp_path)
+
+        async with sandbox_in_process(settings) as toss:
+            assert await toss.ledger() == {"captures": [15_000], "reversals": [], "cancels": []}
+            assert (await toss.cancel(card)).json()["status"] == "CANCELED"
+            await toss.control(account, "deposit")
+            await toss.control(account, "reverse-deposit")
+            assert await toss.held("order-000002") == 0
+
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            write(tmp_path, "DELETE FROM ledger")
+
+
+def make_older(directory: Path) -> None:
+    """Turn a file into one of before: a ledger without reversals, a balance beside every payment."""
+    new_members = ["tax_free_amount", "tax_exemption_amount", "use_escrow", "is_partial_cancelable", "deposited"]
+    gone = ", ".join(f"'$.{name}'" for name in [*new_members, "cancels", "refund_status"])
+    write(
+        directory,
+        f"""
+        UPDATE payments SET document = json_set(json_remove(document, {gone}), '$.balance', 15000);
+        CREATE TABLE kept AS SELECT * FROM ledger;
+        DROP TABLE ledger;
+        CREATE TABLE ledger (
+            id INTEGER PRIMARY KEY,
+            kind TEXT NOT NULL CHECK (kind IN ('capture', 'cancel')),
+            payment_key TEXT NOT NULL,
+            order_id TEXT NOT NULL,
+            amount INTEGER NOT NULL CHECK (amount > 0),
+            transaction_key TEXT NOT NULL UNIQUE,
+            at TEXT NOT NULL
+        );
+        CREATE INDEX ledger_by_order ON ledger (order_id);
+        CREATE TRIGGER ledger_keeps_rows BEFORE DELETE ON ledger
+            BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+        INSERT INTO ledger SELECT * FROM kept;
+        DROP TABLE kept;
+        PRAGMA user_version = 0;
+        """,  # noqa: S608 - our own names
+    )
+
+
+def everything_in(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.iterdir())
+
+
+def write(directory: Path, script: str) -> None:
+    """Change the file behind the sandbox's back."""
+    with closing(sqlite3.connect(directory / "toss.sqlite3")) as connection:
+        connection.executescript(script)
+
+
+async def has_calls(toss: Toss, number: int) -> bool:
+    return len(await toss.calls()) == number

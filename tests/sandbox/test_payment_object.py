@@ -5,7 +5,7 @@ import pytest
 
 from tests.sandbox.client import ORDER, Toss
 from tests.sandbox.conftest import sandbox_in_process
-from toss_sandbox.payments import vat_of
+from toss_sandbox.payment_object import vat_of
 from toss_sandbox.settings import Settings
 
 KOREAN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+09:00")

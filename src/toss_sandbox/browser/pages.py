@@ -5,29 +5,22 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
 
-from toss_sandbox.browser.templating import page
+from toss_sandbox.browser.dashboard import create_dashboard_router
 from toss_sandbox.browser.window import CORS, create_buyer_router, create_opening_router
 from toss_sandbox.engine import Sandbox
-from toss_sandbox.errors import CODES
-from toss_sandbox.faults import FaultKind, Operation
 
 _STATIC: Final = Path(__file__).parent / "static"
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 
 def create_pages_router(sandbox: Sandbox) -> APIRouter:
-    """Everything a browser asks for; the dashboard's script reads the control API of the same origin."""
+    """Everything a browser asks for."""
     router = APIRouter(include_in_schema=False)
     router.include_router(_create_assets_router())
     router.include_router(create_opening_router(sandbox))
     router.include_router(create_buyer_router(sandbox))
-
-    @router.get("/")
-    async def show_dashboard() -> HTMLResponse:
-        return page("dashboard.html", operations=list(Operation), kinds=list(FaultKind), codes=sorted(CODES))
-
+    router.include_router(create_dashboard_router(sandbox))
     return router
 
 

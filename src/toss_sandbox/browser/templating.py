@@ -5,6 +5,8 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from toss_sandbox.browser.choices import bank_name
+
 # No form-action: a form of the payment window is answered by a redirect to the shop, which that directive would stop.
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -14,6 +16,12 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 
+
+def _moment(at: str) -> str:
+    """A time of the sandbox, which is Korean already, without its offset."""
+    return at[:19].replace("T", " ")
+
+
 _templates: Final = Environment(
     loader=PackageLoader("toss_sandbox.browser"),
     autoescape=True,
@@ -22,6 +30,8 @@ _templates: Final = Environment(
     lstrip_blocks=True,
 )
 _templates.filters["won"] = "{:,}원".format
+_templates.filters["bank"] = bank_name
+_templates.filters["moment"] = _moment
 
 
 def page(template: str, status: int = 200, **context: object) -> HTMLResponse:

@@ -88,7 +88,7 @@ class PayForm(_CamelModel):
         is_offered = (
             self.method in _methods_of(window)
             and self.outcome in {choices.APPROVE, *choices.REFUSALS}
-            and self.instalment_months in choices.INSTALMENTS
+            and self.instalment_months in choices.instalments_for(window.amount)
             and self.bank in {None, *choices.BANKS}
             and self.easy_pay_provider in {None, *choices.WALLETS.values()}
         )
@@ -203,7 +203,8 @@ def _show(window: Window, preselection: Preselection) -> HTMLResponse:
         approve=choices.APPROVE,
         refusals=[(code, CODES[code][1]) for code in choices.REFUSALS],
         aborts=[(code, CODES[code][1]) for code in choices.ABORTS],
-        instalments=choices.INSTALMENTS,
+        instalments=choices.instalments_for(window.amount),
+        instalment_minimum=choices.INSTALMENT_MINIMUM,
         banks=choices.BANKS,
         wallets=choices.WALLETS.values(),
     )

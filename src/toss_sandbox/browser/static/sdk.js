@@ -194,6 +194,8 @@
     { code: "VIRTUAL_ACCOUNT", label: "가상계좌" },
     { code: "MOBILE_PHONE", label: "휴대폰" },
     { code: "CULTURE_GIFT_CERTIFICATE", label: "문화상품권" },
+    { code: "BOOK_GIFT_CERTIFICATE", label: "도서문화상품권" },
+    { code: "GAME_GIFT_CERTIFICATE", label: "게임문화상품권" },
   ];
 
   const OVERLAY_STYLE = `
