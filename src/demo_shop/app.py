@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 
-from demo_shop import order_api, pages, problems
+from demo_shop import back_office, order_api, pages, problems
 from demo_shop.orders import create_tables, open_engine, open_sessions
 from demo_shop.payments_client import open_client
 from demo_shop.security import SecurityHeaders
@@ -43,6 +43,7 @@ def create_shop(settings: ShopSettings) -> FastAPI:
     problems.add_handlers(app)
     app.include_router(order_api.router)
     app.include_router(pages.router)
+    app.include_router(back_office.router)
     app.add_api_route("/health/live", _live, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC))
     return app

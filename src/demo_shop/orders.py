@@ -1,11 +1,24 @@
-"""The order database: one table, and the short transactions that change it."""
+"""The orders of the shop's own database, and the short transactions that change them."""
 
 import secrets
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Enum, Index, String, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Index,
+    String,
+    case,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -51,6 +64,8 @@ class Order(Base):
     payment_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[_Moment]
     paid_at: Mapped[_Moment | None]
+    # When we saw that the bank took a deposit back; the same account waits again since then.
+    deposit_reversed_at: Mapped[_Moment | None]
 
     __table_args__ = (
         CheckConstraint("amount > 0", name="ck_orders_amount"),
@@ -88,6 +103,10 @@ async def create_tables(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(select(func.pg_advisory_xact_lock(_CREATE_TABLES_LOCK)))
         await connection.run_sync(Base.metadata.create_all)
+        # A shop that was started before deposits could be taken back has the table without it.
+        await connection.execute(
+            text("ALTER TABLE orders ADD COLUMN IF NOT EXISTS deposit_reversed_at TIMESTAMP WITH TIME ZONE")
+        )
 
 
 async def create_order(sessions: Sessions, product: Product, *, quantity: int, at: datetime) -> Order:
@@ -104,6 +123,7 @@ async def create_order(sessions: Sessions, product: Product, *, quantity: int, a
         payment_version=0,
         created_at=at,
         paid_at=None,
+        deposit_reversed_at=None,
     )
     async with sessions.begin() as session:
         session.add(order)
@@ -173,11 +193,14 @@ async def follow_payment(
     refunded_amount: int,
     payment_key: str | None,
     paid_at: datetime | None,
+    at: datetime,
 ) -> bool:
     """Bring the order to where its payment stands: compare-and-set in one statement, so repeating it is harmless.
 
     False if the amounts differ, or if this order has already followed the same or a newer version of the payment.
     """
+    # Only a bank makes a paid order unpaid again without a refund.
+    reversed_at = case((Order.paid_at.is_not(None), at), else_=Order.deposit_reversed_at)
     change = (
         update(Order)
         .where(Order.order_id == order_id, Order.amount == amount, Order.payment_version < version)
@@ -187,7 +210,24 @@ async def follow_payment(
             refunded_amount=refunded_amount,
             payment_key=payment_key,
             paid_at=paid_at,
+            deposit_reversed_at=reversed_at if status is OrderStatus.CREATED else None,
         )
+        .returning(Order.order_id)
+    )
+    async with sessions.begin() as session:
+        return await session.scalar(change) is not None
+
+
+async def close_unpaid(sessions: Sessions, order_id: str, *, version: int) -> bool:
+    """Cancel an order to which no payment belongs that could still take money.
+
+    `version` is the state of the payment from which that was concluded, 0 where there is none. False if the order has
+    moved on since.
+    """
+    change = (
+        update(Order)
+        .where(Order.order_id == order_id, Order.status == OrderStatus.CREATED, Order.payment_version == version)
+        .values(status=OrderStatus.CANCELLED)
         .returning(Order.order_id)
     )
     async with sessions.begin() as session:

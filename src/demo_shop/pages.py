@@ -3,36 +3,20 @@
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Form, HTTPException, Path, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from demo_shop.banks import BANKS
 from demo_shop.catalogue import BY_SLUG, MAX_QUANTITY, PRODUCTS, order_name
-from demo_shop.orders import (
-    ORDER_ID_PATTERN,
-    Order,
-    OrderStatus,
-    create_order,
-    find_order,
-    note_email,
-    recent_orders,
-)
-from demo_shop.payments_client import PaymentStatus
-from demo_shop.refresh import Knowledge, Refreshed, refresh_if_open, refresh_order
+from demo_shop.order_view import OrderId, get_order, look_at_order, may_pay, order_context
+from demo_shop.orders import OrderStatus, create_order, note_email
+from demo_shop.refresh import Knowledge, Refreshed, refresh_order
 from demo_shop.refusals import reason_in_korean
 from demo_shop.rendering import templates
-from demo_shop.shop import InShop, Shop, now
+from demo_shop.shop import InShop, now
 
 router = APIRouter(include_in_schema=False)
-
-OrderId = Annotated[str, Path(pattern=ORDER_ID_PATTERN)]
-
-# The standing of a payment in which the payment window may be opened; None is one that nobody began.
-_PAYABLE: Final = {None, PaymentStatus.CREATED, PaymentStatus.FAILED}
-_UNDER_WAY: Final = {PaymentStatus.PENDING, PaymentStatus.APPROVED}
-
-_RECENT: Final = 50
 
 
 class EmailBody(BaseModel):
@@ -67,28 +51,16 @@ async def place_order(
     return RedirectResponse(f"/orders/{order.order_id}/checkout", status_code=303)
 
 
-@router.get("/orders")
-async def show_orders(request: Request, shop: InShop) -> Response:
-    orders = await recent_orders(shop.sessions, _RECENT)
-    return templates.TemplateResponse(request, "orders.html", {"orders": orders})
-
-
-@router.get("/orders/{order_id}")
-async def show_order(request: Request, order_id: OrderId, shop: InShop) -> Response:
-    refreshed = await _look(shop, order_id)
-    return templates.TemplateResponse(request, "order.html", _order_context(refreshed))
-
-
 @router.get("/orders/{order_id}/checkout")
 async def show_checkout(
     request: Request, order_id: OrderId, shop: InShop, flow: Literal["payment", "widgets"] = "payment"
 ) -> Response:
-    refreshed = await _look(shop, order_id)
-    if not _may_pay(refreshed) and refreshed.knowledge is not Knowledge.UNKNOWN:
+    refreshed = await look_at_order(shop, order_id)
+    if not may_pay(refreshed) and refreshed.knowledge is not Knowledge.UNKNOWN:
         return RedirectResponse(f"/orders/{order_id}", status_code=303)
     own = f"{shop.settings.public_url}/orders/{order_id}"
     context = {
-        **_order_context(refreshed),
+        **order_context(refreshed),
         "flow": flow,
         "sdk_url": shop.settings.toss_sdk_url,
         "payments_url": shop.settings.payments_public_url,
@@ -101,7 +73,7 @@ async def show_checkout(
 @router.get("/orders/{order_id}/success")
 async def show_success(request: Request, order_id: OrderId, shop: InShop) -> Response:
     """The buyer is back from the payment window. Nothing in the URL is proof of a payment; the script confirms it."""
-    order = await _get(shop, order_id)
+    order = await get_order(shop, order_id)
     query = request.query_params
     payment_key = query.get("paymentKey", "")
     is_ours = query.get("orderId") == order_id and query.get("amount") == str(order.amount) and payment_key != ""
@@ -127,23 +99,27 @@ async def show_fail(
     # Toss leaves the order number out when the buyer closed the window.
     if request.query_params.get("orderId", order_id) != order_id:
         raise HTTPException(400)
-    refreshed = await _look(shop, order_id)
-    context = {**_order_context(refreshed), "standing": _standing(refreshed), "reason": reason_in_korean(code)}
+    refreshed = await look_at_order(shop, order_id)
+    context = {**order_context(refreshed), "standing": _standing(refreshed), "reason": reason_in_korean(code)}
     return templates.TemplateResponse(request, "fail.html", context)
 
 
 @router.post("/orders/{order_id}/refresh")
-async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | None]:
+async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | bool | None]:
     """Have our server look at the payment itself. Harmless however often, and whoever asks."""
     try:
         refreshed = await refresh_order(shop.sessions, shop.payments, order_id, at=now())
     except LookupError as error:
         raise HTTPException(404) from error
+    payment = refreshed.payment
     return {
         "orderId": order_id,
         "orderStatus": refreshed.order.status,
         "knowledge": refreshed.knowledge,
-        "paymentStatus": refreshed.payment.status if refreshed.payment else None,
+        "paymentStatus": payment.status if payment else None,
+        "depositReversed": refreshed.order.deposit_reversed_at is not None,
+        "dueDatePassed": refreshed.is_overdue(at=now()),
+        "receiptUrl": payment.receipt_url if payment else None,
     }
 
 
@@ -151,40 +127,6 @@ async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | None]:
 async def keep_email(order_id: OrderId, shop: InShop, body: EmailBody) -> None:
     if not await note_email(shop.sessions, order_id, email=body.email):
         raise HTTPException(409)
-
-
-async def _get(shop: Shop, order_id: str) -> Order:
-    order = await find_order(shop.sessions, order_id)
-    if order is None:
-        raise HTTPException(404)
-    return order
-
-
-async def _look(shop: Shop, order_id: str) -> Refreshed:
-    try:
-        return await refresh_if_open(shop.sessions, shop.payments, order_id, at=now())
-    except LookupError as error:
-        raise HTTPException(404) from error
-
-
-def _order_context(refreshed: Refreshed) -> dict[str, object]:
-    order = refreshed.order
-    return {
-        "order": order,
-        "order_name": order_name(order.product, order.quantity),
-        "payment": refreshed.payment,
-        "knowledge": refreshed.knowledge,
-        "may_pay": _may_pay(refreshed),
-        "is_under_way": refreshed.payment is not None and refreshed.payment.status in _UNDER_WAY,
-    }
-
-
-def _may_pay(refreshed: Refreshed) -> bool:
-    if refreshed.order.status is not OrderStatus.CREATED:
-        return False
-    if refreshed.knowledge not in {Knowledge.KNOWN, Knowledge.NOT_PREPARED}:
-        return False
-    return (refreshed.payment.status if refreshed.payment else None) in _PAYABLE
 
 
 @dataclass(frozen=True)
@@ -213,7 +155,7 @@ _NOT_KNOWN: Final = Standing(
 
 
 def _standing(refreshed: Refreshed) -> Standing:
-    if _may_pay(refreshed):
+    if may_pay(refreshed):
         return _NOT_CHARGED
     if refreshed.order.status is OrderStatus.CANCELLED:
         return _CLOSED
@@ -221,4 +163,4 @@ def _standing(refreshed: Refreshed) -> Standing:
         return _PAID
     if refreshed.payment is None:
         return _NOT_KNOWN
-    return _AWAITING_DEPOSIT if refreshed.payment.status is PaymentStatus.WAITING_FOR_DEPOSIT else _UNDECIDED
+    return _AWAITING_DEPOSIT if refreshed.awaits_deposit else _UNDECIDED

@@ -45,6 +45,16 @@ class Refreshed:
     knowledge: Knowledge
     payment: Payment | None = None
 
+    @property
+    def awaits_deposit(self) -> bool:
+        return self.payment is not None and self.payment.status is PaymentStatus.WAITING_FOR_DEPOSIT
+
+    def is_overdue(self, *, at: datetime) -> bool:
+        """Whether the bank takes no deposit any more, by our clock: the buyer's may be wrong."""
+        account = self.payment.virtual_account if self.payment else None
+        due_at = account.due_date if account else None
+        return self.awaits_deposit and due_at is not None and due_at <= at
+
 
 async def refresh_order(sessions: Sessions, payments: httpx.AsyncClient, order_id: str, *, at: datetime) -> Refreshed:
     """Read the payment of an order server to server and let the order follow it. Repeating it is harmless.
@@ -61,7 +71,7 @@ async def refresh_order(sessions: Sessions, payments: httpx.AsyncClient, order_i
             log.warning("payment of %s could not be read: %s", order_id, why)
             return Refreshed(order, Knowledge.UNKNOWN)
         case Found(payment=payment):
-            return await _follow(sessions, order, payment=payment, at=at)
+            return await follow(sessions, order, payment=payment, at=at)
 
 
 async def refresh_if_open(sessions: Sessions, payments: httpx.AsyncClient, order_id: str, *, at: datetime) -> Refreshed:
@@ -76,7 +86,8 @@ async def refresh_if_open(sessions: Sessions, payments: httpx.AsyncClient, order
     return await refresh_order(sessions, payments, order_id, at=at)
 
 
-async def _follow(sessions: Sessions, order: Order, *, payment: Payment, at: datetime) -> Refreshed:
+async def follow(sessions: Sessions, order: Order, *, payment: Payment, at: datetime) -> Refreshed:
+    """Let the order follow a payment that the payments API itself has shown to this server."""
     if (payment.order_id, payment.amount, payment.currency) != (order.order_id, order.amount, "KRW"):
         log.error("payment of %s is not the one of this order: not followed", order.order_id)
         return Refreshed(order, Knowledge.MISMATCH)
@@ -91,6 +102,7 @@ async def _follow(sessions: Sessions, order: Order, *, payment: Payment, at: dat
         refunded_amount=payment.refunded_amount,
         payment_key=payment.payment_key,
         paid_at=(payment.completed_at or at) if status in _PAID else None,
+        at=at,
     )
     if changed and status is not order.status:
         log.info("order %s is now %s", order.order_id, status)

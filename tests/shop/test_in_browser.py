@@ -10,10 +10,10 @@ import respx
 from playwright.async_api import Page, Route, expect
 
 from demo_shop.app import create_shop
-from demo_shop.orders import Order
+from demo_shop.orders import Order, OrderStatus, Sessions, find_order
 from demo_shop.settings import ShopSettings
 from tests.browser import serving
-from tests.shop.builders import Json, a_payment, not_prepared
+from tests.shop.builders import Json, a_payment, a_virtual_account, not_prepared
 
 pytestmark = pytest.mark.browser
 
@@ -248,6 +248,129 @@ class TestSuccessPage:
         await success.open()
 
         await success.shows("error")
+
+
+class TestDeposit:
+    @pytest.fixture(autouse=True)
+    def account_is_issued(self, payments: PaymentsApi) -> None:
+        payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=a_virtual_account(), completedAt=None)
+
+    async def test_page_turns_to_paid_by_itself(
+        self, success: SuccessPage, payments: PaymentsApi, sessions: Sessions
+    ) -> None:
+        await success.open()
+        await success.shows("waiting")
+        for words in ("신한은행", "X6505636518308", "온돌", "24,000원", "2099-11-29 23:59"):
+            await success.says(words)
+
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+
+        await success.shows("completed")
+        await expect(success.page.get_by_test_id("deposit-account")).to_be_hidden()
+        order = await find_order(sessions, payments.order.order_id)
+        assert order is not None
+        assert order.status is OrderStatus.PAID
+
+    async def test_page_asks_our_own_server(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        await success.open()
+        await success.shows("waiting")
+        asked_before = list(payments.asked)
+
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await success.shows("completed")
+
+        assert payments.asked == asked_before
+
+    async def test_deposit_that_the_bank_took_back_is_waited_for_again(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        await success.open()
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await success.shows("completed")
+
+        payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=a_virtual_account(), completedAt=None)
+
+        await success.shows("waiting")
+        await success.says("은행이 입금을 되돌려 보냈습니다.")
+        await success.says("X6505636518308")
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await success.shows("completed")
+
+    async def test_reversal_is_explained_on_a_page_that_is_opened_later(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await success.open()
+        await success.shows("completed")
+        payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=a_virtual_account(), completedAt=None)
+        await success.shows("waiting")
+
+        await success.page.reload()
+
+        await success.says("은행이 입금을 되돌려 보냈습니다.")
+
+    async def test_account_whose_due_date_has_passed_is_not_shown(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        await success.open()
+        await success.shows("waiting")
+
+        account = a_virtual_account(dueDate="2026-11-22T00:00:00Z")
+        payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=account, completedAt=None)
+
+        await success.shows("overdue")
+        await success.says("입금 기한이 지났습니다")
+        await expect(success.page.get_by_test_id("deposit-account")).to_be_hidden()
+
+    async def test_payment_that_ended_without_a_deposit_can_be_made_again(
+        self, success: SuccessPage, payments: PaymentsApi
+    ) -> None:
+        await success.open()
+        await success.shows("waiting")
+
+        payments.becomes("FAILED", failure={"code": "EXPIRED", "message": "기한 만료"}, completedAt=None)
+
+        await success.shows("refused")
+        await expect(success.page.get_by_test_id("try-again")).to_be_visible()
+
+    async def test_order_given_up_meanwhile_takes_no_deposit(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        await success.open()
+        await success.shows("waiting")
+
+        payments.becomes("CANCELLED", completedAt=None)
+
+        await success.shows("error")
+        await success.says("이 계좌로 입금하지 마세요.")
+
+    async def test_nobody_is_asked_while_nobody_looks(self, success: SuccessPage, payments: PaymentsApi) -> None:
+        page = success.page
+        looks: list[str] = []
+        page.on("request", lambda request: looks.append(request.url) if request.url.endswith("/refresh") else None)
+        await page.clock.install()
+        await success.open()
+        await success.shows("waiting")
+
+        await becomes(page, "hidden")
+        await page.clock.run_for(60_000)
+        looks.clear()
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await page.clock.run_for(600_000)
+        assert looks == []
+
+        await becomes(page, "visible")
+        await success.shows("completed")
+
+
+async def becomes(page: Page, visibility: str) -> None:
+    """What a browser tells a page when its tab is left or come back to."""
+    await page.evaluate(
+        """(visibility) => {
+            Object.defineProperty(document, "visibilityState", { value: visibility, configurable: true });
+            Object.defineProperty(document, "hidden", { value: visibility === "hidden", configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        visibility,
+    )
 
 
 class TestCheckoutPage:

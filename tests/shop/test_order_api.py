@@ -22,6 +22,7 @@ async def paid_orders(sessions: Sessions, count: int) -> list[str]:
             refunded_amount=0,
             payment_key=f"key-{minute}",
             paid_at=AT + timedelta(minutes=minute),
+            at=AT,
         )
         order_ids.append(order.order_id)
     return order_ids

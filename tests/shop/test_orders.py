@@ -1,6 +1,6 @@
 import asyncio
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +12,7 @@ from demo_shop.orders import (
     Order,
     OrderStatus,
     Sessions,
+    close_unpaid,
     create_order,
     create_tables,
     find_order,
@@ -20,6 +21,7 @@ from demo_shop.orders import (
     list_orders,
     note_email,
     open_engine,
+    open_sessions,
     recent_orders,
 )
 from tests.shop.builders import AT
@@ -37,7 +39,28 @@ async def pay(sessions: Sessions, order: Order, *, version: int = 1, amount: int
         refunded_amount=0,
         payment_key="key",
         paid_at=AT,
+        at=AT,
     )
+
+
+async def unpay(sessions: Sessions, order: Order, *, version: int, at: datetime) -> None:
+    await follow_payment(
+        sessions,
+        order.order_id,
+        amount=order.amount,
+        version=version,
+        status=OrderStatus.CREATED,
+        refunded_amount=0,
+        payment_key="key",
+        paid_at=None,
+        at=at,
+    )
+
+
+async def reversed_at(sessions: Sessions, order: Order) -> datetime | None:
+    found = await find_order(sessions, order.order_id)
+    assert found is not None
+    return found.deposit_reversed_at
 
 
 class TestCreateOrder:
@@ -87,6 +110,16 @@ class TestCreateTables:
 
         await engine.dispose()
 
+    async def test_database_of_an_older_shop_gets_what_it_lacks(self, empty_database: str, order: Order) -> None:
+        engine = open_engine(empty_database)
+        async with engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE orders DROP COLUMN deposit_reversed_at"))
+
+        await create_tables(engine)
+
+        assert await reversed_at(open_sessions(engine), order) is None
+        await engine.dispose()
+
 
 class TestFollowPayment:
     async def test_order_becomes_paid(self, sessions: Sessions, order: Order) -> None:
@@ -118,6 +151,7 @@ class TestFollowPayment:
             refunded_amount=0,
             payment_key=None,
             paid_at=None,
+            at=AT,
         )
 
         found = await find_order(sessions, order.order_id)
@@ -136,6 +170,50 @@ class TestFollowPayment:
         stranger = Order(order_id="order-of-nobody", amount=order.amount)
 
         assert not await pay(sessions, stranger)
+
+
+class TestReversedDeposit:
+    async def test_paid_order_that_becomes_unpaid_remembers_why(self, sessions: Sessions, order: Order) -> None:
+        await pay(sessions, order, version=1)
+
+        await unpay(sessions, order, version=2, at=AT + timedelta(minutes=2))
+
+        assert await reversed_at(sessions, order) == AT + timedelta(minutes=2)
+
+    async def test_order_that_was_never_paid_has_nothing_to_remember(self, sessions: Sessions, order: Order) -> None:
+        await unpay(sessions, order, version=1, at=AT)
+
+        assert await reversed_at(sessions, order) is None
+
+    async def test_news_of_the_waiting_payment_change_nothing(self, sessions: Sessions, order: Order) -> None:
+        await pay(sessions, order, version=1)
+        await unpay(sessions, order, version=2, at=AT)
+
+        await unpay(sessions, order, version=3, at=AT + timedelta(minutes=2))
+
+        assert await reversed_at(sessions, order) == AT
+
+    async def test_next_deposit_ends_it(self, sessions: Sessions, order: Order) -> None:
+        await pay(sessions, order, version=1)
+        await unpay(sessions, order, version=2, at=AT)
+
+        await pay(sessions, order, version=3)
+
+        assert await reversed_at(sessions, order) is None
+
+
+class TestCloseUnpaid:
+    async def test_unpaid_order_is_cancelled(self, sessions: Sessions, order: Order) -> None:
+        assert await close_unpaid(sessions, order.order_id, version=0)
+
+        found = await find_order(sessions, order.order_id)
+        assert found is not None
+        assert found.status is OrderStatus.CANCELLED
+
+    async def test_order_that_was_paid_meanwhile_stays(self, sessions: Sessions, order: Order) -> None:
+        await pay(sessions, order)
+
+        assert not await close_unpaid(sessions, order.order_id, version=0)
 
 
 class TestNoteEmail:

@@ -284,6 +284,9 @@ class TestCallsOfThePages:
             "orderStatus": "CREATED",
             "knowledge": "KNOWN",
             "paymentStatus": "PENDING",
+            "depositReversed": False,
+            "dueDatePassed": False,
+            "receiptUrl": "https://receipt.test/1",
         }
 
     async def test_refresh_of_an_unknown_order(self, program: httpx.AsyncClient) -> None:

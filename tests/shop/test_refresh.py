@@ -122,6 +122,26 @@ class TestRefreshOrder:
         assert set(ORDER_STATUS) == set(PaymentStatus)
 
 
+class TestOverdue:
+    @pytest.mark.parametrize(
+        ("status", "due", "is_overdue"),
+        [
+            ("WAITING_FOR_DEPOSIT", "2026-11-22T03:00:00Z", True),  # AT
+            ("WAITING_FOR_DEPOSIT", "2026-11-22T03:00:01Z", False),
+            ("WAITING_FOR_DEPOSIT", None, False),
+            ("COMPLETED", "2026-11-22T02:59:59Z", False),
+        ],
+    )
+    async def test_account_takes_no_deposit_from_its_due_date_on(
+        self, story: Story, status: str, due: str | None, *, is_overdue: bool
+    ) -> None:
+        story.payment_is(status=status, virtualAccount={"bank": "88", "accountNumber": "X650", "dueDate": due})
+
+        refreshed = await story.refresh()
+
+        assert refreshed.is_overdue(at=AT) is is_overdue
+
+
 class TestRefreshIfOpen:
     async def test_refunded_order_is_not_asked_about_again(self, story: Story) -> None:
         story.payment_is(status="REFUNDED", refundedAmount=24_000)

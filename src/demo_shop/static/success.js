@@ -13,7 +13,10 @@ const part = (name) => result.querySelector(`[data-part=${name}]`);
 const CONFIRM_TIMEOUT_MS = 60_000; // longer than the payments API waits for Toss
 const FIRST_PAUSE = 1; // seconds
 const LONGEST_PAUSE = 15;
-const DEPOSIT_PAUSE = 15; // a deposit takes minutes
+const DEPOSIT_FIRST_PAUSE = 2; // seconds; many transfer the money while they look at the account
+const DEPOSIT_LONGEST_PAUSE = 10;
+// A bank that takes a deposit back usually does so within two minutes.
+const REVERSAL_WATCH_MS = 10 * 60_000;
 
 const DECIDED = Symbol("decided");
 
@@ -64,6 +67,35 @@ function showNoConnection() {
   );
 }
 
+function showWaiting(account, { depositReversed = false, dueDatePassed = false }) {
+  if (dueDatePassed) {
+    show("overdue", "입금 기한이 지났습니다", "이 계좌로는 더 이상 입금하지 마세요. 기한 안에 입금하셨다면 확인되는 대로 알려 드립니다.");
+  } else if (depositReversed) {
+    const words = "은행이 입금을 되돌려 보냈습니다. 이체 한도 등을 확인하신 뒤 아래 계좌로 정확한 금액을 다시 입금해 주세요.";
+    show("waiting", "다시 입금을 기다리고 있습니다", words, { account });
+  } else {
+    const words = "아래 계좌로 정확한 금액을 입금해 주세요. 입금이 확인되면 이 페이지가 저절로 바뀝니다.";
+    show("waiting", "입금을 기다리고 있습니다", words, { account });
+  }
+}
+
+function showDepositOver() {
+  return decided("refused", "입금 기한이 지났습니다", "입금이 확인되지 않아 결제가 끝났습니다. 다시 결제하실 수 있습니다.", {
+    tryAgain: true,
+  });
+}
+
+/** Says that an order is paid; false if it is not. */
+function showPaid(orderStatus, receiptUrl) {
+  const words = {
+    PAID: ["결제가 완료되었습니다", "주문해 주셔서 고맙습니다."],
+    PARTIALLY_REFUNDED: ["결제가 완료되었습니다", "일부 금액이 환불된 주문입니다."],
+    REFUNDED: ["환불된 주문입니다", "결제하신 금액이 모두 환불되었습니다."],
+  }[orderStatus];
+  if (words) show("completed", ...words, { receiptUrl });
+  return words !== undefined;
+}
+
 function showRefused(message) {
   const reason = isKorean(message) ? message : "결제가 승인되지 않았습니다.";
   show("refused", "결제가 거절되었습니다", "청구된 금액은 없습니다. 다른 카드나 결제수단으로 다시 결제하실 수 있습니다.", {
@@ -103,7 +135,10 @@ async function judge(answer) {
 
 async function judgePayment(payment, retryAfter) {
   switch (payment.status) {
-    case "COMPLETED":
+    case "COMPLETED": {
+      const verdict = await tellShop(payment);
+      return verdict === DECIDED && payment.virtualAccount ? watchDeposit(payment.virtualAccount) : verdict;
+    }
     case "PARTIALLY_REFUNDED":
     case "REFUNDED":
       return tellShop(payment);
@@ -113,10 +148,8 @@ async function judgePayment(payment, retryAfter) {
     case "CANCELLED":
       return decided("error", "취소된 주문입니다", "새로 주문해 주세요.");
     case "WAITING_FOR_DEPOSIT":
-      show("waiting", "입금을 기다리고 있습니다", "아래 계좌로 정확한 금액을 입금해 주세요. 입금이 확인되면 결제가 완료됩니다.", {
-        account: payment.virtualAccount,
-      });
-      return DEPOSIT_PAUSE;
+      showWaiting(payment.virtualAccount, {});
+      return watchDeposit(payment.virtualAccount);
     default:
       return undecided(showPending, retryAfter);
   }
@@ -126,16 +159,41 @@ async function judgePayment(payment, retryAfter) {
 async function tellShop({ receiptUrl }) {
   const { status, body } = await call(`/orders/${orderId}/refresh`, { method: "POST" });
   if (status !== 200 || body?.knowledge === "UNKNOWN") return undecided(showNoConnection);
-  switch (body?.orderStatus) {
-    case "PAID":
-      return decided("completed", "결제가 완료되었습니다", "주문해 주셔서 고맙습니다.", { receiptUrl });
-    case "PARTIALLY_REFUNDED":
-      return decided("completed", "결제가 완료되었습니다", "일부 금액이 환불된 주문입니다.", { receiptUrl });
-    case "REFUNDED":
-      return decided("completed", "환불된 주문입니다", "결제하신 금액이 모두 환불되었습니다.", { receiptUrl });
-  }
+  if (showPaid(body?.orderStatus, receiptUrl)) return DECIDED;
   if (body?.knowledge === "MISMATCH") return decided("error", "결제 정보가 주문과 다릅니다", "고객센터로 문의해 주세요.");
   return undecided(showPending);
+}
+
+// ── A deposit: our own server looks at the payment, again and again, while somebody looks at this page ───
+
+async function watchDeposit(account) {
+  let shown = "";
+  let paidSince = null;
+  for (let round = 0; ; round += 1) {
+    const { status, body } = await call(`/orders/${orderId}/refresh`, { method: "POST" });
+    const isKnown = status === 200 && typeof body?.orderStatus === "string" && body.knowledge !== "UNKNOWN";
+    const isNew = isKnown && JSON.stringify(body) !== shown; // a screen reader would read the same words out again
+    if (isNew) {
+      if (showDeposit(body, account) === DECIDED) return DECIDED;
+      shown = JSON.stringify(body);
+      paidSince = body.orderStatus === "PAID" ? Date.now() : null;
+      round = 0;
+    }
+    if (paidSince !== null && Date.now() - paidSince > REVERSAL_WATCH_MS) return DECIDED;
+    await pause(backOff(round, DEPOSIT_FIRST_PAUSE, DEPOSIT_LONGEST_PAUSE));
+    if (await becomesVisible()) round = 0;
+  }
+}
+
+/** Says where the deposit stands; DECIDED when nothing more can come of it. */
+function showDeposit({ knowledge, orderStatus, paymentStatus, receiptUrl, ...seen }, account) {
+  if (knowledge === "MISMATCH") return decided("error", "결제 정보가 주문과 다릅니다", "고객센터로 문의해 주세요.");
+  if (showPaid(orderStatus, receiptUrl)) return orderStatus === "PAID" ? null : DECIDED; // a bank may take it back
+  if (orderStatus === "CANCELLED") return decided("error", "취소된 주문입니다", "이 계좌로 입금하지 마세요. 새로 주문해 주세요.");
+  if (paymentStatus === "FAILED" || paymentStatus === "CREATED") return showDepositOver();
+  if (paymentStatus === "WAITING_FOR_DEPOSIT") showWaiting(account, seen);
+  else showPending();
+  return null;
 }
 
 // ── Asking ──────────────────────────────────────────────────────────────────────────────────────
@@ -165,8 +223,8 @@ async function settle() {
   }
 }
 
-function backOff(round) {
-  const seconds = Math.min(FIRST_PAUSE * 1.6 ** Math.min(round, 10), LONGEST_PAUSE);
+function backOff(round, first = FIRST_PAUSE, longest = LONGEST_PAUSE) {
+  const seconds = Math.min(first * 1.6 ** Math.min(round, 10), longest);
   return seconds * (0.8 + 0.4 * Math.random()); // many buyers must not come back at the same moment
 }
 
@@ -185,6 +243,20 @@ function pause(seconds) {
     const timer = setTimeout(wake, seconds * 1000);
     for (const [target, event] of wakers) target.addEventListener(event, wake);
   });
+}
+
+/** Waits until somebody looks at the page; true if nobody did. */
+async function becomesVisible() {
+  if (!document.hidden) return false;
+  await new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+  });
+  return true;
 }
 
 settle();
