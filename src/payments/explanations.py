@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from payments.models import NOT_PAID_OUT, PAYING_OUT, Payment, Refund
+from payments.models import NOT_PAID_OUT, Payment, Refund
 from payments.states import PaymentStatus, RefundStatus
 
 
@@ -78,7 +78,7 @@ def explain(payment: Payment, refunds: Sequence[Refund] = ()) -> Explanation:
         return _explain_waiting(payment)
     if payment.account_refund_status in NOT_PAID_OUT:
         return NOT_PAID_OUT_EXPLAINED
-    if payment.account_refund_status == PAYING_OUT:
+    if payment.is_being_paid_out:
         return PAYING_OUT_EXPLAINED
     return EXPLANATIONS[payment.status]
 

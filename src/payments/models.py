@@ -48,7 +48,7 @@ CHECK_DELAYS: Final = (
 
 # A deposit is looked for soon after the account was issued, and a reversal soon after the deposit; from then on at
 # the pace that the operator has set.
-FIRST_DEPOSIT_CHECK: Final = timedelta(seconds=10)
+FIRST_DEPOSIT_CHECK: Final = timedelta(seconds=5)
 # A deposit of the last minute is still on its way when the due date passes.
 DEPOSIT_GRACE: Final = timedelta(minutes=10)
 # Banks take most deposits that they take back within two minutes (Toss's staff in its developers' community).
@@ -58,7 +58,7 @@ REVERSAL_WATCH: Final = timedelta(minutes=15)
 _PAY_OUT_PACE: Final = 10
 
 # How a refund to an account gets on, in the PG's words (https://docs.tosspayments.com/reference, virtualAccount).
-PAYING_OUT: Final = "PENDING"
+PAID_OUT: Final = "COMPLETED"
 NOT_PAID_OUT: Final = frozenset({"FAILED", "PARTIAL_FAILED"})
 
 
@@ -364,6 +364,10 @@ class Payment(Base):
         target = PaymentStatus.REFUNDED if amount == left else PaymentStatus.PARTIALLY_REFUNDED
         self._move_to(target, by="refund", at=at, cause=cause, actor=actor)
         self.refunded_amount += amount
+        if self.account_number is not None:  # a bank has to pay it out, which the PG tells of later
+            self.account_refund_asked_at = at
+            self.account_refund_status = None
+            self.next_check_at = at + FIRST_DEPOSIT_CHECK
 
     def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
         """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
@@ -385,7 +389,7 @@ class Payment(Base):
         """
         if self.status is PaymentStatus.WAITING_FOR_DEPOSIT:
             self.next_check_at = at + every
-        elif self.account_refund_status == PAYING_OUT and self.account_refund_asked_at is not None:
+        elif self.is_being_paid_out and self.account_refund_asked_at is not None:
             self.next_check_at = at + max(every, (at - self.account_refund_asked_at) / _PAY_OUT_PACE)
         elif self._may_be_reversed(at=at):
             self.next_check_at = at + every
@@ -406,16 +410,16 @@ class Payment(Base):
         self.webhook_secret = webhook_secret or self.webhook_secret
         self.is_partial_cancelable = is_partial_cancelable
 
-    def follow_pay_out(self, refund_status: str | None, *, at: datetime) -> bool:
+    def follow_pay_out(self, refund_status: str) -> bool:
         """Keep how far the bank got with a refund to an account; answers whether it has just failed."""
-        before = self.account_refund_status
-        if refund_status is None or refund_status == before:
-            return False
-        self.account_refund_status = refund_status
-        if refund_status == PAYING_OUT:
-            self.account_refund_asked_at = at
-            self.next_check_at = at + FIRST_DEPOSIT_CHECK
-        return refund_status in NOT_PAID_OUT
+        before, self.account_refund_status = self.account_refund_status, refund_status
+        return refund_status in NOT_PAID_OUT and refund_status != before
+
+    @property
+    def is_being_paid_out(self) -> bool:
+        """Whether money is on its way to the buyer's account, as far as the PG has said."""
+        is_over = self.account_refund_status in {PAID_OUT, *NOT_PAID_OUT}
+        return self.account_refund_asked_at is not None and not is_over
 
     def _may_be_reversed(self, *, at: datetime) -> bool:
         is_deposit = self.status is PaymentStatus.COMPLETED and self.account_number is not None

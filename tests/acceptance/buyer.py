@@ -1,6 +1,7 @@
 """What a buyer does in the browser, and what the books say afterwards."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,8 +47,12 @@ class Buyer:
 
     async def is_charged(self) -> None:
         """The PG has taken the money, whatever the page says."""
+        await self.until(lambda: bool(self.captures()))
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Wait for another program to get somewhere; fails after 30 s."""
         async with asyncio.timeout(30):
-            while not self.captures():  # noqa: ASYNC110 - another process sets no event here
+            while not happened():  # noqa: ASYNC110 - another process sets no event here
                 await asyncio.sleep(0.02)
 
     def payment(self) -> dict[str, Any]:

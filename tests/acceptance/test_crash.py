@@ -1,6 +1,8 @@
 """Real processes, killed at the worst moment."""
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.integration.world import (
     prepare_body,
 )
 from tests.local.processes import eventually, kill
-from tests.programs import program, sandbox_server, server
+from tests.programs import BARE_ENVIRONMENT, program, sandbox_server, server
 
 
 @pytest.fixture
@@ -49,9 +51,19 @@ def captures(pg: httpx.Client) -> list[int]:
     return [capture["amount"] for capture in ledger["captures"]]
 
 
+def cancelled(pg: httpx.Client) -> list[int]:
+    ledger = pg.get("/sandbox/ledger", params={"orderId": ORDER}).json()
+    return [cancel["amount"] for cancel in ledger["cancels"]]
+
+
 def confirms(pg: httpx.Client) -> int:
     calls = pg.get("/sandbox/calls", params={"orderId": ORDER}).json()["calls"]
     return sum(call["path"].endswith("/confirm") for call in calls)
+
+
+def cancels(pg: httpx.Client, payment_key: str) -> int:
+    calls = pg.get("/sandbox/calls", params={"paymentKey": payment_key}).json()["calls"]
+    return sum(call["path"].endswith("/cancel") for call in calls)
 
 
 class Api:
@@ -67,6 +79,18 @@ class Api:
         """Send the request and hang up: the process that answers it will not live."""
         with pytest.raises(httpx.HTTPError):
             self._http.post("/payments/confirm", json=confirm_body(payment_key), timeout=1)
+
+    def confirm(self, payment_key: str) -> None:
+        self._http.post("/payments/confirm", json=confirm_body(payment_key)).raise_for_status()
+
+    def refund(self, amount: int, *, key: str) -> httpx.Response:
+        body = {"cancelReason": "고객 변심", "cancelAmount": amount}
+        headers = {"idempotency-key": key}
+        return self._http.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers, timeout=1)
+
+    def refund_and_never_hear(self, amount: int, *, key: str) -> None:
+        with pytest.raises(httpx.HTTPError):
+            self.refund(amount, key=key)
 
     def status(self) -> str:
         return str(self._http.get(f"/payments/orders/{ORDER}").json()["status"])
@@ -89,7 +113,20 @@ def authenticate(pg: httpx.Client) -> str:
 def make_due(database: str) -> None:
     """Let the lease of the confirm that died be over."""
     with psycopg.connect(database.replace("+psycopg", "")) as connection:
-        connection.execute("UPDATE payments SET next_check_at = now()")
+        connection.execute("UPDATE payments SET next_check_at = now() WHERE next_check_at IS NOT NULL")
+        connection.execute("UPDATE refunds SET next_check_at = now() WHERE next_check_at IS NOT NULL")
+        connection.execute("UPDATE idempotent_requests SET locked_until = now()")
+
+
+def resolve_by_hand(environment: dict[str, str]) -> dict[str, object]:
+    """An operator runs the command; what it reports about the one refund there is."""
+    command = [sys.executable, "-m", "payments", "refunds", "resolve", "--json"]
+    run = subprocess.run(
+        command, env={**BARE_ENVIRONMENT, **environment}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "asked about 1 of 1 refunds" in run.stderr
+    (report,) = json.loads(run.stdout)
+    return {name: report[name] for name in ("orderId", "amount", "status")}
 
 
 class TestKilledApi:
@@ -118,3 +155,32 @@ class TestKilledApi:
             eventually(lambda: api.status() == "COMPLETED")
 
         assert captures(pg) == [AMOUNT]
+
+    @pytest.mark.parametrize(
+        ("fault", "given_back_at_death"),
+        [("delay_reply", [5000]), ("delay", [])],
+        ids=["after the money went back", "before the money went back"],
+    )
+    def test_a_refund_is_carried_out_once_by_hand_and_its_client_hears_of_it(
+        self, pg: httpx.Client, environment: dict[str, str], database: str, fault: str, given_back_at_death: list[int]
+    ) -> None:
+        with serving_api(environment) as (api, process):
+            api.prepare()
+            payment_key = authenticate(pg)
+            api.confirm(payment_key)
+            pg.post("/sandbox/faults", json={"operation": "cancel", "kind": fault, "delaySeconds": 3})
+            api.refund_and_never_hear(5000, key="one")
+            eventually(lambda: cancels(pg, payment_key) == 1)
+            kill(process.pid)
+        assert cancelled(pg) == given_back_at_death
+        eventually(lambda: cancelled(pg) == [5000])  # Toss carries on with what it was asked
+
+        report = resolve_by_hand(environment)
+
+        make_due(database)
+        with serving_api(environment) as (api, _):
+            told = api.refund(5000, key="one")
+            assert api.status() == "PARTIALLY_REFUNDED"
+        assert report == {"orderId": ORDER, "amount": 5000, "status": "SUCCEEDED"}
+        assert (told.status_code, told.json()["refund"]["status"]) == (200, "SUCCEEDED")
+        assert cancelled(pg) == [5000]

@@ -107,7 +107,7 @@ class RefundReceiveAccount(Body):
 
     bank: Annotated[
         str,
-        StringConstraints(pattern=r"^[0-9]{2,3}$"),
+        StringConstraints(pattern=r"^[0-9A-Z]{2,3}$"),
         Field(description="The PG's code of the bank (은행 코드).", examples=["88"]),
     ]
     account_number: Annotated[

@@ -34,7 +34,7 @@ from payments.models import Payment, Refund
 from payments.outbox import announce
 from payments.queries import refunds_of
 from payments.records import DiscrepancyKind, EventType, Json
-from payments.states import EVER_CAPTURED, Cause, RefundStatus
+from payments.states import Cause, RefundStatus
 
 log = structlog.get_logger()
 
@@ -103,7 +103,7 @@ async def adopt_cancels(
             is_fresh = True  # the books cannot be brought together, however old the answer is
             break
         await _adopt(session, payment, cancel, cause=cause, at=at)
-    await _follow_pay_out(session, payment, held, at=at)
+    await _follow_pay_out(session, payment, held, is_fresh=is_fresh, at=at)
     if is_fresh and waiting is None and held.balance_amount != payment.refundable_amount:
         await discrepancies.note(session, DiscrepancyKind.REFUND_DIFFERS_AT_PG, payment, theirs=as_theirs(held), at=at)
 
@@ -196,11 +196,15 @@ async def _adopt(session: AsyncSession, payment: Payment, cancel: PgCancel, *, c
     log.warning("refund.adopted", order_id=payment.order_id, amount=cancel.amount, cause=cause.value)
 
 
-async def _follow_pay_out(session: AsyncSession, payment: Payment, held: PgPayment, *, at: datetime) -> None:
-    if held.virtual_account is None or payment.status not in EVER_CAPTURED:
+async def _follow_pay_out(
+    session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, at: datetime
+) -> None:
+    refund_status = held.virtual_account.refund_status if held.virtual_account else None
+    # An answer from before the last refund tells of the ones before it.
+    if not is_fresh or refund_status is None or payment.account_refund_asked_at is None:
         return
-    if payment.follow_pay_out(held.virtual_account.refund_status, at=at):
-        theirs: dict[str, Json] = {**as_theirs(held), "refundStatus": held.virtual_account.refund_status}
+    if payment.follow_pay_out(refund_status):
+        theirs: dict[str, Json] = {**as_theirs(held), "refundStatus": refund_status}
         await discrepancies.note(session, DiscrepancyKind.REFUND_NOT_PAID_OUT, payment, theirs=theirs, at=at)
 
 
