@@ -1,5 +1,6 @@
 """What the pages' scripts do with every answer of the payments API, in a real browser."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -155,9 +156,16 @@ class TestSuccessPage:
     async def test_outcome_that_is_not_known_yet_is_waited_for(
         self, success: SuccessPage, payments: PaymentsApi
     ) -> None:
-        payments.on_confirm(lambda: (202, payments.becomes("PENDING", completedAt=None)))
+        asked = asyncio.Event()
+
+        def not_yet() -> Answer:
+            asked.set()
+            return 202, payments.becomes("PENDING", completedAt=None)
+
+        payments.on_confirm(not_yet)
 
         await success.open()
+        await asked.wait()
         await success.says("결제를 확인하고 있습니다")
         payments.becomes("COMPLETED")
 
