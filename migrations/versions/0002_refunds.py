@@ -69,6 +69,8 @@ def _extend_payments() -> None:
     op.add_column("payments", sa.Column("cancel_reason", sa.String(length=200), nullable=True))
     op.add_column("payments", sa.Column("cancel_actor", sa.String(length=100), nullable=True))
     op.add_column("payments", sa.Column("cancel_request_id", sa.Uuid(), nullable=True))
+    op.add_column("payments", sa.Column("deposited_amount", sa.BigInteger(), nullable=True))
+    op.add_column("payments", sa.Column("pay_out_failed_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("payments", sa.Column("reversed_at", sa.DateTime(timezone=True), nullable=True))
     # Accounts whose due date the PG did not say were never looked at again.
     op.execute(
@@ -125,6 +127,8 @@ def downgrade() -> None:
         op.drop_constraint(op.f(f"ck_payments_{name}"), "payments")
     for column in (
         "reversed_at",
+        "pay_out_failed_at",
+        "deposited_amount",
         "cancel_request_id",
         "cancel_actor",
         "cancel_reason",

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import structlog
 
+from payments.errors import PaymentError
+
 log = structlog.get_logger()
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ class Background:
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         self._running.discard(task)
-        # Looked at even when the waiting request is gone, so that an error is never lost without a word.
-        if not task.cancelled() and (error := task.exception()):
+        # Looked at even when the waiting request is gone, so that an error is never lost without a word. A refusal is
+        # none: it is an answer, and the request's own line carries its code.
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, PaymentError):
             log.info("background.ended_with_error", error=type(error).__name__)

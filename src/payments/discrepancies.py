@@ -43,6 +43,6 @@ async def note(
     )
     seen_again = row.on_conflict_do_update(
         index_elements=[Discrepancy.kind, Discrepancy.subject], set_={Discrepancy.last_seen_at: at}
-    )
-    await session.execute(seen_again)
-    log.error("discrepancy.noted", kind=kind.value, order_id=payment.order_id, severity=severity.value)
+    ).returning(Discrepancy.first_seen_at)
+    if await session.scalar(seen_again) == at:
+        log.error("discrepancy.noted", kind=kind.value, order_id=payment.order_id, severity=severity.value)

@@ -24,6 +24,7 @@ PaymentError
 │   ├── AlreadyRefunded            everything has been given back
 │   ├── RefundExceedsBalance       more than is left
 │   ├── DepositArrived             too late to give up the virtual account: it has been paid
+│   ├── DepositAmountDiffers       another amount than the one owed was paid in
 │   └── NotGivenBack               the PG gave nothing back; carries its code and message
 │       ├── RefundRefused          for a reason of its own
 │       ├── RefundBalanceDiffers   something else is left at the PG than we believed
@@ -125,7 +126,7 @@ class AwaitingDeposit(Conflict):
 
 class PaymentClosed(Conflict):
     code = "payment_closed"
-    detail = "This payment was cancelled or refunded; nothing more can be paid on it."
+    detail = "This payment was cancelled or refunded; nothing more happens to it."
 
 
 class NotConfirmable(Conflict):
@@ -180,6 +181,11 @@ class DepositArrived(Conflict):
     detail = "The deposit has arrived, so the payment was not cancelled; refund it to an account of the buyer."
 
 
+class DepositAmountDiffers(Conflict):
+    code = "deposit_amount_differs"
+    detail = "Another amount than the one owed was deposited. A person must look at it before it can be given back."
+
+
 class NotGivenBack(Conflict):
     """The PG gave nothing back. `pg_code` and `pg_message` are its own, empty where it did not have to be asked."""
 
@@ -216,7 +222,7 @@ class RefundAccountRefused(NotGivenBack):
 
 class RefundNotNow(NotGivenBack):
     code = "refund_not_now"
-    detail = "Nothing was given back: the bank does not work on it now. Ask anew later, under a new Idempotency-Key."
+    detail = "Nothing was given back: not at this moment. Ask anew a little later, under a new Idempotency-Key."
     retry_after: ClassVar[timedelta] = timedelta(minutes=1)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from payments.models import NOT_PAID_OUT, Payment, Refund
+from payments.models import Payment, Refund
 from payments.states import PaymentStatus, RefundStatus
 
 
@@ -17,6 +17,7 @@ class NextAction(StrEnum):
     WAIT = "wait"  # nobody: the PG will be asked at nextCheckAt
     DEPOSIT = "deposit"  # the buyer, at a bank
     PREPARE_AGAIN = "prepare_again"  # the buyer, with another card
+    CALL_SUPPORT = "call_support"  # the shop, and the PG's support: a person has to look at the money
     ASK_FOR_ACCOUNT = "ask_for_account"  # the shop: the bank could not pay the buyer's refund out
     NONE = "none"
 
@@ -62,8 +63,13 @@ PAYING_OUT_EXPLAINED: Final = Explanation(
     "The money is on its way to the buyer's account; a bank takes about two business days.", NextAction.WAIT
 )
 NOT_PAID_OUT_EXPLAINED: Final = Explanation(
-    "The bank could not pay the refund into the buyer's account. Another account is needed.",
+    "The bank could not pay a refund into the buyer's account: the payment gateway still holds that money. "
+    "Ask the buyer for another account, and give it to the gateway's support.",
     NextAction.ASK_FOR_ACCOUNT,
+)
+ANOTHER_AMOUNT: Final = Explanation(
+    "Another amount than the one owed was deposited, so the payment was not completed. A person must look at it.",
+    NextAction.CALL_SUPPORT,
 )
 REVERSED: Final = Explanation(
     "The bank took the deposit back, so that the virtual account waits for it again.", NextAction.DEPOSIT
@@ -76,7 +82,7 @@ def explain(payment: Payment, refunds: Sequence[Refund] = ()) -> Explanation:
         return REFUND_UNKNOWN
     if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT:
         return _explain_waiting(payment)
-    if payment.account_refund_status in NOT_PAID_OUT:
+    if payment.pay_out_failed_at is not None:
         return NOT_PAID_OUT_EXPLAINED
     if payment.is_being_paid_out:
         return PAYING_OUT_EXPLAINED
@@ -84,6 +90,8 @@ def explain(payment: Payment, refunds: Sequence[Refund] = ()) -> Explanation:
 
 
 def _explain_waiting(payment: Payment) -> Explanation:
+    if payment.deposited_amount is not None:
+        return ANOTHER_AMOUNT
     if payment.cancel_key is not None:
         return CANCEL_UNKNOWN
     return REVERSED if payment.reversed_at is not None else EXPLANATIONS[payment.status]

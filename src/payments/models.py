@@ -56,6 +56,7 @@ REVERSAL_WATCH: Final = timedelta(minutes=15)
 # What a bank has not paid out yet is asked about the less often the longer it takes; it may take nine days
 # (https://docs.tosspayments.com/guides/v2/cancel-payment).
 _PAY_OUT_PACE: Final = 10
+_DEPOSIT_PACE: Final = 100  # a deposit is looked for less and less often, too: after a day every quarter of an hour
 
 # How a refund to an account gets on, in the PG's words (https://docs.tosspayments.com/reference, virtualAccount).
 PAID_OUT: Final = "COMPLETED"
@@ -147,6 +148,8 @@ class Payment(Base):
     pending_since: Mapped[datetime | None]
     approved_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    deposited_amount: Mapped[int | None]  # won; only when it is not the amount that is owed
+    pay_out_failed_at: Mapped[datetime | None]  # a bank could not pay a refund out, which nobody has mended yet
     reversed_at: Mapped[datetime | None]  # when the bank took a deposit back, until another one comes
     cancelled_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column()
@@ -219,7 +222,7 @@ class Payment(Base):
         self._move_to(PaymentStatus.CREATED, by="retry", at=at, cause=cause)
         self.payment_key = self.confirm_key = self.webhook_secret = self.receipt_url = None
         self.account_bank = self.account_number = self.account_holder = self.account_due_at = None
-        self.account_refund_status = self.account_refund_asked_at = self.reversed_at = None
+        self.account_refund_status = self.account_refund_asked_at = self.reversed_at = self.deposited_amount = None
         self.is_partial_cancelable = True
         self.cancel_reason = self.cancel_actor = self.cancel_request_id = None
         self.fail_code = self.fail_reason = self.pending_since = None
@@ -271,7 +274,7 @@ class Payment(Base):
             raise PaymentKeyMismatch
         self._move_to(PaymentStatus.APPROVED, by="approve", at=at, cause=cause)
         self.approved_at = approved_at
-        self.reversed_at = None
+        self.reversed_at = self.deposited_amount = None
         self.fail_code = self.fail_reason = None
         self.cancel_key = None  # the deposit was faster than the cancel
         self._stop_checking()
@@ -387,8 +390,8 @@ class Payment(Base):
 
         A virtual account waits for its deposit, a bank may take one back, and a refund to an account takes days.
         """
-        if self.status is PaymentStatus.WAITING_FOR_DEPOSIT:
-            self.next_check_at = at + every
+        if self.status is PaymentStatus.WAITING_FOR_DEPOSIT and self.pending_since is not None:
+            self.next_check_at = at + max(every, (at - self.pending_since) / _DEPOSIT_PACE)
         elif self.is_being_paid_out and self.account_refund_asked_at is not None:
             self.next_check_at = at + max(every, (at - self.account_refund_asked_at) / _PAY_OUT_PACE)
         elif self._may_be_reversed(at=at):
@@ -410,10 +413,13 @@ class Payment(Base):
         self.webhook_secret = webhook_secret or self.webhook_secret
         self.is_partial_cancelable = is_partial_cancelable
 
-    def follow_pay_out(self, refund_status: str) -> bool:
+    def follow_pay_out(self, refund_status: str, *, at: datetime) -> bool:
         """Keep how far the bank got with a refund to an account; answers whether it has just failed."""
         before, self.account_refund_status = self.account_refund_status, refund_status
-        return refund_status in NOT_PAID_OUT and refund_status != before
+        has_just_failed = refund_status in NOT_PAID_OUT and refund_status != before
+        if has_just_failed:
+            self.pay_out_failed_at = at
+        return has_just_failed
 
     @property
     def is_being_paid_out(self) -> bool:

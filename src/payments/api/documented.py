@@ -3,7 +3,7 @@
 from collections import defaultdict
 from http import HTTPStatus
 
-from payments.api.problems import HTTP_PROBLEMS, MEDIA_TYPE, status_of
+from payments.api.problems import HTTP_PROBLEMS, MEDIA_TYPE, status_of, tells_when_to_come_back
 from payments.errors import NotGivenBack, PaymentDeclined, PaymentError
 
 Responses = dict[int | str, dict[str, object]]
@@ -31,6 +31,13 @@ PROBLEM_SCHEMA: dict[str, object] = {
     },
 }
 
+RETRY_AFTER: dict[str, object] = {
+    "Retry-After": {
+        "description": "Seconds. With a 409 it says that nothing was decided: the very same request may be sent again.",
+        "schema": {"type": "integer"},
+    }
+}
+
 # What any route can answer before it has read anything.
 EVERYWHERE = (400, 413, 415, 422, 500)
 
@@ -44,7 +51,11 @@ def refusals(*errors: type[PaymentError]) -> Responses:
     for error in errors:
         status = status_of(error)
         examples[status][error.code] = _example(status, error.code, error.detail, **_more(error))
-    return {status: _response(status, found) for status, found in sorted(examples.items())}
+    passing = {status_of(error) for error in errors if tells_when_to_come_back(error)}
+    return {
+        status: {**_response(status, found), **({"headers": RETRY_AFTER} if status in passing else {})}
+        for status, found in sorted(examples.items())
+    }
 
 
 def _response(status: int, examples: dict[str, object]) -> dict[str, object]:

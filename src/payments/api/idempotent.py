@@ -29,10 +29,14 @@ async def once(name: Name, work: Work, *, resources: Resources) -> Response:
         RequestInProgress, IdempotencyKeyReused: the work was not begun.
         PaymentError: one that decides nothing, from the work; the same request may be sent again.
     """
+    return await resources.background.finish(_once(name, work, resources=resources))
+
+
+async def _once(name: Name, work: Work, *, resources: Resources) -> Response:
     begun = await begin(name, provisional=_PROVISIONAL, sessions=resources.sessions, lease=resources.request_lease)
     if isinstance(begun, KeptAnswer):
         return _response(begun)
-    return await resources.background.finish(_answer(begun, work, resources=resources))
+    return await _answer(begun, work, resources=resources)
 
 
 async def _answer(begun: Begun, work: Work, *, resources: Resources) -> Response:

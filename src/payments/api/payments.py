@@ -7,8 +7,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Response
 
-from payments.api.deps import FromClient, FromIdempotencyKey, FromResources
-from payments.api.documented import Responses, refusals
+from payments.api.deps import IDEMPOTENCY_KEY_PARAMETER, FromClient, FromIdempotencyKey, FromResources
+from payments.api.documented import RETRY_AFTER, Responses, refusals
 from payments.api.idempotent import once
 from payments.api.schemas import (
     CancelAnswer,
@@ -32,6 +32,7 @@ from payments.errors import (
     AwaitingDeposit,
     ConcurrentUpdate,
     DatabaseUnavailable,
+    DepositAmountDiffers,
     DepositArrived,
     IdempotencyKeyMalformed,
     IdempotencyKeyMissing,
@@ -123,7 +124,11 @@ async def prepare_payment(body: PrepareBody, resources: FromResources, response:
     "/confirm",
     summary="Take the money",
     responses={
-        202: {"model": PaymentAnswer, "description": "The outcome is not known yet: read the payment until it is"},
+        202: {
+            "model": PaymentAnswer,
+            "description": "The outcome is not known yet: read the payment until it is",
+            "headers": RETRY_AFTER,
+        },
         **refusals(
             PaymentDeclined,
             PaymentNotFound,
@@ -154,6 +159,7 @@ CANCEL_RESPONSES: Final[Responses] = {
     202: {
         "model": CancelAnswer,
         "description": "The outcome is not known yet: send the same request again, or read the payment, until it is",
+        "headers": RETRY_AFTER,
     },
     **refusals(
         IdempotencyKeyMissing,
@@ -172,6 +178,7 @@ CANCEL_RESPONSES: Final[Responses] = {
         RefundAccountRequired,
         RefundAccountNotAllowed,
         DepositArrived,
+        DepositAmountDiffers,
         RefundRefused,
         RefundBalanceDiffers,
         PartialRefundNotAllowed,
@@ -189,6 +196,7 @@ CANCEL_RESPONSES: Final[Responses] = {
     summary="Give up an order's payment, or give its money back",
     response_model=CancelAnswer,
     responses=CANCEL_RESPONSES,
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY_PARAMETER]},
 )
 async def cancel_payment_of_order(
     order_id: Annotated[OrderId, Path(alias="orderId")],
@@ -211,6 +219,7 @@ async def cancel_payment_of_order(
     summary="Give up a payment, or give its money back",
     response_model=CancelAnswer,
     responses=CANCEL_RESPONSES,
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY_PARAMETER]},
 )
 async def cancel_payment(
     payment_key: Annotated[PaymentKey, Path(alias="paymentKey")],

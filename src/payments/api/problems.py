@@ -41,6 +41,8 @@ STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
+COME_BACK: Final = (Unavailable, Busy, RefundNotNow)
+
 # What a request can get wrong before it reaches a use case: code and sentence by status.
 HTTP_PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     400: ("malformed_request", "The request could not be read."),
@@ -94,6 +96,11 @@ def status_of(error: type[PaymentError]) -> int:
     raise LookupError(error.__name__)
 
 
+def tells_when_to_come_back(error: type[PaymentError]) -> bool:
+    """Whether such a refusal is answered with a `Retry-After`."""
+    return issubclass(error, COME_BACK)
+
+
 def refusal(error: PaymentError) -> Response:
     """The problem that a refusal of ours is answered with."""
     extra: dict[str, object] = {}
@@ -102,7 +109,7 @@ def refusal(error: PaymentError) -> Response:
         extra = {"pgCode": error.pg_code, "pgMessage": error.pg_message}
     if isinstance(error, InvalidRequest):
         extra = {"errors": [{"field": error.field, "message": error.detail}]}
-    if isinstance(error, Unavailable | Busy | RefundNotNow):
+    if isinstance(error, COME_BACK):
         headers = {"retry-after": str(math.ceil(error.retry_after.total_seconds()))}
     return problem(status_of(type(error)), error.code, error.detail, extra=extra, headers=headers)
 

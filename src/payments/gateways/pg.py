@@ -26,6 +26,7 @@ class PgVirtualAccount:
     holder_name: str
     due_at: datetime | None
     refund_status: str | None  # NONE, PENDING, FAILED, PARTIAL_FAILED, COMPLETED: how far a refund to an account got
+    is_expired: bool = False  # the due date has passed, and the PG takes no deposit any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ class _VirtualAccount(_Wire):
     account_number: Annotated[_Word, Field(min_length=1, max_length=20)]
     customer_name: Annotated[str, AfterValidator(_name)] = ""
     due_date: Annotated[_Moment | None, _Lenient] = None
+    expired: Annotated[bool | None, _Lenient] = None
     refund_status: Annotated[Literal["NONE", "PENDING", "FAILED", "PARTIAL_FAILED", "COMPLETED"] | None, _Lenient] = (
         None
     )
@@ -288,5 +289,6 @@ def _to_account(wire: _VirtualAccount) -> PgVirtualAccount:
         account_number=wire.account_number,
         holder_name=wire.customer_name,
         due_at=wire.due_date,
+        is_expired=wire.expired is True,
         refund_status=wire.refund_status,
     )

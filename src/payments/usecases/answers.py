@@ -24,7 +24,7 @@ from payments.outbox import announce
 from payments.queries import open_refund_of
 from payments.records import DiscrepancyKind, EventType, Json
 from payments.states import EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
-from payments.usecases.refund_answers import adopt_cancels, as_theirs
+from payments.usecases.refund_answers import adopt_cancels, as_theirs, has_lost_its_deposit
 
 log = structlog.get_logger()
 
@@ -144,7 +144,7 @@ async def _record_deposit_awaited(
             await _record_issued(session, payment, held, cause=cause, at=at)
         case _ if not is_fresh:
             payment.next_check_at = at  # asked before the deposit came, perhaps, and answered after it
-        case PaymentStatus.WAITING_FOR_DEPOSIT if payment.is_deposit_overdue(at=at):
+        case PaymentStatus.WAITING_FOR_DEPOSIT if _is_overdue(payment, held, at=at):
             payment.fail(DEPOSIT_OVERDUE, "입금 기한이 지났습니다.", at=at, cause=cause)
             await announce(session, payment, EventType.FAILED, at=at)
             log.info("payment.deposit_overdue", order_id=payment.order_id, cause=cause.value)
@@ -159,6 +159,13 @@ async def _record_deposit_awaited(
             await discrepancies.note(
                 session, DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE, payment, theirs=as_theirs(held), at=at
             )
+
+
+def _is_overdue(payment: Payment, held: PgPayment, *, at: datetime) -> bool:
+    if account := _account(held):
+        payment.keep_account(account)  # the PG may have moved the due date
+    is_expired = held.virtual_account is not None and held.virtual_account.is_expired
+    return is_expired or payment.is_deposit_overdue(at=at)
 
 
 async def _record_issued(
@@ -209,6 +216,10 @@ async def _record_cancelled(
         payment.cancel(reason, at=at, cause=cause, actor=payment.cancel_actor)
         await announce(session, payment, EventType.CANCELLED, at=at)
         log.info("payment.cancelled", order_id=payment.order_id, cause=cause.value)
+    elif payment.status is PaymentStatus.COMPLETED and has_lost_its_deposit(payment, held):
+        await _record_reversal(session, payment, held, cause=cause, at=at)
+        if payment.status in OPEN:
+            await _record_cancelled(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
     elif payment.status in EVER_CAPTURED:
         await adopt_cancels(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
 
@@ -225,6 +236,8 @@ async def _record_unknown(session: AsyncSession, payment: Payment, unknown: Unkn
 async def note_mismatch(session: AsyncSession, payment: Payment, held: PgPayment, *, at: datetime) -> None:
     """The PG showed another order, key or amount than it was asked about."""
     is_deposit = payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and held.status is PgStatus.DONE
+    if is_deposit:
+        payment.deposited_amount = held.total_amount
     kind = DiscrepancyKind.DEPOSIT_AMOUNT_DIFFERS if is_deposit else DiscrepancyKind.AMOUNT_DIFFERS_AT_PG
     await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
 

@@ -15,6 +15,7 @@ from payments.db import RACES, Sessions, insist, transaction
 from payments.errors import (
     AlreadyRefunded,
     ConcurrentUpdate,
+    DepositAmountDiffers,
     DepositArrived,
     NothingToRefund,
     PartialRefundNotAllowed,
@@ -120,7 +121,8 @@ async def cancel(
 
     Raises:
         PaymentNotFound, PaymentClosed, AlreadyRefunded, NothingToRefund, RefundExceedsBalance, TaxFreeExceedsRefund,
-        PartialRefundNotAllowed, RefundAccountRequired, RefundAccountNotAllowed: the PG was not asked, nothing changed.
+        DepositAmountDiffers, PartialRefundNotAllowed,
+        RefundAccountRequired, RefundAccountNotAllowed: the PG was not asked, nothing changed.
         PaymentInProgress, RefundInProgress, ConcurrentUpdate: not at this moment; nothing of this request was done.
         NotGivenBack: the PG gave nothing back; recorded.
         DepositArrived: the virtual account was paid before it could be given up; recorded.
@@ -246,6 +248,8 @@ async def _promise_refund(
 async def _promise_cancel(
     session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: timedelta, at: datetime
 ) -> Promised:
+    if payment.deposited_amount is not None:
+        raise DepositAmountDiffers
     _check_nothing_paid(payment, asked)
     if payment.cancel_key is not None:
         raise RefundInProgress
@@ -325,6 +329,8 @@ async def _give_up(promise: Promised, work: OpenCancel, *, sessions: Sessions, p
         return promise.outcome
     payment, refused = given_up.payment, given_up.refused
     match payment.status:
+        case PaymentStatus.WAITING_FOR_DEPOSIT if payment.deposited_amount is not None:
+            raise DepositAmountDiffers
         case PaymentStatus.WAITING_FOR_DEPOSIT if refused is not None and payment.cancel_key is None:
             raise REFUSALS[refused.because](refused.code, refused.message)
         case PaymentStatus.CANCELLED | PaymentStatus.WAITING_FOR_DEPOSIT:

@@ -53,9 +53,9 @@ async def _record(
         await record(session, payment, shown, question=question, cause=cause, at=now)
         if payment.status is not PaymentStatus.WAITING_FOR_DEPOSIT or payment.cancel_key != one.cancel_key:
             return payment
-        if refused is not None and not isinstance(shown, Unknown):
+        if (refused is not None and not isinstance(shown, Unknown)) or payment.deposited_amount is not None:
             payment.drop_cancel(at=now)
-            log.warning("cancel.refused", order_id=one.order_id, pg_code=refused.code)
+            log.warning("cancel.refused", order_id=one.order_id, pg_code=refused and refused.code)
         else:
             payment.check_later(at=now, not_before=shown.retry_after if isinstance(shown, Unknown) else None)
             log.warning("cancel.outcome_unknown", order_id=one.order_id)

@@ -18,6 +18,7 @@ from payments.gateways.pg import (
     DepositAwaited,
     PaymentGateway,
     PgPayment,
+    PgStatus,
     RefusedBecause,
     Unknown,
     UnknownBecause,
@@ -128,8 +129,11 @@ def _resolved(one: OpenRefund, outcome: tuple[Payment, Refund] | BaseException) 
 async def _ask(one: OpenRefund, *, pg: PaymentGateway) -> Told:
     if one.key_age >= KEY_LIFETIME:
         return await _look_for_it(one, pg=pg)
-    if one.goes_to_account and one.order.account is None and one.age < ACCOUNT_PATIENCE:
-        return Told(Unknown(UnknownBecause.NOT_SENT), await _show(one, pg=pg))
+    if one.goes_to_account and one.order.account is None:
+        shown = await _show(one, pg=pg)
+        # Without the account Toss would take it for giving up an account whose deposit the bank has taken back.
+        if one.age < ACCOUNT_PATIENCE or shown is None or shown.status is PgStatus.WAITING_FOR_DEPOSIT:
+            return Told(Unknown(UnknownBecause.NOT_SENT), shown)
     answer = await pg.refund(one.payment_key, one.order)
     match answer:
         case Unknown(was_sent=True):

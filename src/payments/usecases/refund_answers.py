@@ -73,15 +73,16 @@ async def record_refund(
     session: AsyncSession, payment: Payment, refund: Refund, told: Told, *, cause: Cause, at: datetime
 ) -> None:
     """Apply what the PG said about a refund that was promised. Recording it again changes nothing."""
+    if told.held is not None and has_lost_its_deposit(payment, told.held):
+        _record_reversed(payment, refund, at=at)
+        return
     if refund.status is RefundStatus.REQUESTED:
         found = await _carried_out(session, payment, refund, told)
         if found is not None:
             await _succeed(session, payment, refund, found, cause=cause, at=at)
         else:
-            _record_not_found(payment, refund, told, at=at)
-    if told.held is not None and told.held.status is PgStatus.WAITING_FOR_DEPOSIT:
-        payment.next_check_at = at  # the bank has taken the deposit back, which is not the refund's to record
-    elif told.held is not None:
+            _record_not_found(payment, refund, told, is_overtaken=await _is_overtaken(session, refund, told), at=at)
+    if told.held is not None:
         # Not fresh: the refund that was recorded a moment ago has changed the payment since the PG was asked.
         await adopt_cancels(session, payment, told.held, is_fresh=False, cause=cause, at=at)
 
@@ -108,6 +109,12 @@ async def adopt_cancels(
         await discrepancies.note(session, DiscrepancyKind.REFUND_DIFFERS_AT_PG, payment, theirs=as_theirs(held), at=at)
 
 
+def has_lost_its_deposit(payment: Payment, held: PgPayment) -> bool:
+    """Whether the bank has taken the deposit back, so that the PG holds nothing; the account may be closed since."""
+    is_unpaid = held.status in {PgStatus.WAITING_FOR_DEPOSIT, PgStatus.CANCELED} and held.approved_at is None
+    return payment.virtual_account is not None and is_unpaid
+
+
 def as_theirs(held: PgPayment) -> dict[str, Json]:
     """A payment of the PG as a discrepancy shows it."""
     return {
@@ -123,6 +130,15 @@ def refusal_of(refund: Refund) -> NotGivenBack:
     """The refusal that a failed refund is answered with."""
     because = RefusedBecause(refund.fail_because or RefusedBecause.OTHER)
     return REFUSALS[because](refund.fail_code or "", refund.fail_reason or "")
+
+
+def _record_reversed(payment: Payment, refund: Refund, *, at: datetime) -> None:
+    """There is nothing to give back. The reversal itself is recorded by the next look at the payment."""
+    payment.next_check_at = at
+    if refund.status is RefundStatus.REQUESTED:
+        message = "입금이 취소되어 환불할 금액이 없습니다."
+        refund.fail("DEPOSIT_REVERSED", message, because=RefusedBecause.BALANCE_DIFFERS.value, at=at)
+        log.warning("refund.nothing_to_give_back", order_id=payment.order_id, refund_id=str(refund.id))
 
 
 async def _carried_out(session: AsyncSession, payment: Payment, refund: Refund, told: Told) -> PgCancel | None:
@@ -160,10 +176,26 @@ async def _succeed(
     log.info("refund.succeeded", order_id=payment.order_id, refund_id=str(refund.id), amount=refund.amount)
 
 
-def _record_not_found(payment: Payment, refund: Refund, told: Told, *, at: datetime) -> None:
+async def _is_overtaken(session: AsyncSession, refund: Refund, told: Told) -> bool:
+    """Whether others have taken from the balance that went along as the PG's lock, so that it never fits again."""
+    shown = told.shown
+    if shown is None or shown.balance_amount >= refund.believed_balance:
+        return False
+    unrecorded = _unrecorded(shown, await refunds_of(session, refund.payment_id))
+    return not any(_fits(cancel, refund) for cancel in unrecorded)  # one that fits may be ours, under another reason
+
+
+def _record_not_found(payment: Payment, refund: Refund, told: Told, *, is_overtaken: bool, at: datetime) -> None:
     match told.answer:
+        case Unknown() if is_overtaken:
+            message = "잔액 결과가 일치하지 않습니다."  # as Toss itself would say
+            because = RefusedBecause.BALANCE_DIFFERS.value
+            refund.fail("NOT_MATCHES_REFUNDABLE_AMOUNT", message, because=because, at=at)
+            log.warning("refund.overtaken", order_id=payment.order_id, refund_id=str(refund.id))
         case Refused(because=because, code=code, message=message):
             refund.fail(code, message, because=because.value, at=at)
+            if payment.virtual_account is not None:
+                payment.next_check_at = at  # perhaps because the bank has taken the deposit back
             log.warning("refund.refused", order_id=payment.order_id, refund_id=str(refund.id), pg_code=code)
         case Unknown() as unknown if _is_repeated_fault(refund, unknown, told.shown, at=at):
             refund.ask_anew(secrets.token_urlsafe(32), at=at)
@@ -203,7 +235,7 @@ async def _follow_pay_out(
     # An answer from before the last refund tells of the ones before it.
     if not is_fresh or refund_status is None or payment.account_refund_asked_at is None:
         return
-    if payment.follow_pay_out(refund_status):
+    if payment.follow_pay_out(refund_status, at=at):
         theirs: dict[str, Json] = {**as_theirs(held), "refundStatus": refund_status}
         await discrepancies.note(session, DiscrepancyKind.REFUND_NOT_PAID_OUT, payment, theirs=theirs, at=at)
 
