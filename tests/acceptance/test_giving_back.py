@@ -1,9 +1,13 @@
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.acceptance.buyer import Buyer
+from tests.acceptance.local_run import LocalRun
+from tests.programs import BARE_ENVIRONMENT
 
 PRICE = 12_900
 
@@ -137,3 +141,15 @@ class TestVirtualAccount:
 
         assert (office.buyer.payment()["status"], office.buyer.order_status()) == ("CANCELLED", "CANCELLED")
         assert office.given_back() == []
+
+
+class TestOperator:
+    def test_takes_over_the_environment_of_the_run_and_resolves_refunds(self, everything: LocalRun) -> None:
+        script = f". {everything.data}/environment.sh && {sys.executable} -m payments refunds resolve"
+
+        run = subprocess.run(
+            ["/bin/sh", "-c", script], env=BARE_ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert (run.returncode, run.stdout, run.stderr) == (0, "Every refund is decided.\n", "")
+        assert (everything.data / "environment.sh").stat().st_mode & 0o077 == 0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import time
@@ -14,7 +15,7 @@ from payments.local.databases import create_if_missing, sibling
 from payments.local.plan import HIGHEST_BASE, CannotRun, Plan, Ports, make_plan, pays_at_toss, value_of
 from payments.local.postgres import DataDirectoryInUse, LocalPostgres, LocalPostgresFailure
 from payments.local.supervisor import HOST, ProgramStopped, cancel_on_signals, keep_running, run_once, until_serving
-from payments.local.terminal import complain, say, show, welcome
+from payments.local.terminal import ENVIRONMENT_FILE, complain, say, show, welcome
 
 STOPPED = 0
 PROBLEM = 1
@@ -45,6 +46,7 @@ def run(*, port_base: int, data: Path) -> int:
         _make(data)
         with _databases(os.environ, data) as databases:
             plan = make_plan(os.environ, ports, data=data, payments_url=databases.payments, shop_url=databases.shop)
+            _write_environment(data, plan.migrate.environment)
             code = asyncio.run(_supervise(plan, databases, lambda: _greet(ports, data, began_at)))
     except KeyboardInterrupt:
         code = STOPPED
@@ -63,6 +65,14 @@ def _make(data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotRun(f"The data directory {data} cannot be made ({error.strerror}).") from error
+
+
+def _write_environment(data: Path, environment: Mapping[str, str]) -> None:
+    """What our programs run with and the user did not set, for commands in another terminal; only its owner may read."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())]
+    file = data / ENVIRONMENT_FILE
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
+        written.writelines(lines)
 
 
 def _greet(ports: Ports, data: Path, began_at: float) -> None:

@@ -34,6 +34,9 @@ def complain(text: str) -> None:
     _write(sys.stderr, f"payments run: {text}")
 
 
+ENVIRONMENT_FILE = "environment.sh"  # in the data directory
+
+
 def welcome(ports: Ports, *, data: Path, seconds: float, at_toss: bool) -> str:
     """Tell, in English and Korean, where everything is and what to do first."""
     at_sandbox = [
@@ -47,6 +50,7 @@ def welcome(ports: Ports, *, data: Path, seconds: float, at_toss: bool) -> str:
         f"Shop      http://{HOST}:{ports.shop:<5}       choose something and pay · 상품을 골라 결제해 보세요",
         f"API       http://{HOST}:{ports.api:<5}/docs  every route, to try · API 문서와 시험 호출",
         *([AT_TOSS] if at_toss else at_sandbox),
+        f"Other commands: . {data / ENVIRONMENT_FILE} && {_command()} refunds resolve · 다른 명령 실행",
         f"Ctrl-C stops all of it and keeps {data} · Ctrl-C로 모두 멈추며 데이터는 남습니다",
     ]
     return "\n" + indent("\n".join(lines), "  ") + "\n"
