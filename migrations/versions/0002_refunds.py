@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("locked_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("promised_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("status", sa.BigInteger(), nullable=True),
         sa.Column("headers", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
@@ -68,6 +69,8 @@ def _extend_payments() -> None:
     op.add_column("payments", sa.Column("cancel_key", sa.String(length=64), nullable=True))
     op.add_column("payments", sa.Column("cancel_reason", sa.String(length=200), nullable=True))
     op.add_column("payments", sa.Column("cancel_actor", sa.String(length=100), nullable=True))
+    op.add_column("payments", sa.Column("cancel_asked_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("payments", sa.Column("cancel_key_since", sa.DateTime(timezone=True), nullable=True))
     op.add_column("payments", sa.Column("cancel_request_id", sa.Uuid(), nullable=True))
     op.add_column("payments", sa.Column("deposited_amount", sa.BigInteger(), nullable=True))
     op.add_column("payments", sa.Column("pay_out_failed_at", sa.DateTime(timezone=True), nullable=True))
@@ -130,6 +133,8 @@ def downgrade() -> None:
         "pay_out_failed_at",
         "deposited_amount",
         "cancel_request_id",
+        "cancel_key_since",
+        "cancel_asked_at",
         "cancel_actor",
         "cancel_reason",
         "cancel_key",

@@ -24,6 +24,7 @@ PaymentError
 │   ├── AlreadyRefunded            everything has been given back
 │   ├── RefundExceedsBalance       more than is left
 │   ├── DepositArrived             too late to give up the virtual account: it has been paid
+│   ├── RequestOvertaken           what the request began is over, and the payment has moved on
 │   ├── DepositAmountDiffers       another amount than the one owed was paid in
 │   └── NotGivenBack               the PG gave nothing back; carries its code and message
 │       ├── RefundRefused          for a reason of its own
@@ -181,6 +182,11 @@ class DepositArrived(Conflict):
     detail = "The deposit has arrived, so the payment was not cancelled; refund it to an account of the buyer."
 
 
+class RequestOvertaken(Conflict):
+    code = "request_overtaken"
+    detail = "What this request began has ended without effect; read the payment, and ask anew under a new key."
+
+
 class DepositAmountDiffers(Conflict):
     code = "deposit_amount_differs"
     detail = "Another amount than the one owed was deposited. A person must look at it before it can be given back."
@@ -223,7 +229,6 @@ class RefundAccountRefused(NotGivenBack):
 class RefundNotNow(NotGivenBack):
     code = "refund_not_now"
     detail = "Nothing was given back: not at this moment. Ask anew a little later, under a new Idempotency-Key."
-    retry_after: ClassVar[timedelta] = timedelta(minutes=1)
 
 
 class ConcurrentUpdate(Busy):

@@ -138,6 +138,8 @@ class Payment(Base):
     cancel_key: Mapped[str | None] = mapped_column(String(64))  # the PG idempotency key of a cancel that is promised
     cancel_reason: Mapped[str | None] = mapped_column(String(200))
     cancel_actor: Mapped[str | None] = mapped_column(String(100))
+    cancel_asked_at: Mapped[datetime | None]
+    cancel_key_since: Mapped[datetime | None]
     cancel_request_id: Mapped[UUID | None]  # the request that gave the payment up
     receipt_url: Mapped[str | None] = mapped_column(String(500))
     next_check_at: Mapped[datetime | None]  # when the PG is to be asked (again) what happened
@@ -321,6 +323,7 @@ class Payment(Base):
         *,
         cancel_key: str,
         request_id: UUID,
+        at: datetime,
         check_at: datetime,
         actor: str | None = None,
     ) -> None:
@@ -332,11 +335,18 @@ class Payment(Base):
         if self.status is not PaymentStatus.WAITING_FOR_DEPOSIT:
             raise TransitionNotAllowed(self.status, PaymentStatus.CANCELLED)
         self.cancel_key = cancel_key
+        self.cancel_asked_at = self.cancel_key_since = at
         self.cancel_reason = reason
         self.cancel_actor = actor
         self.cancel_request_id = request_id
         self.next_check_at = check_at
         self.check_count = 0
+
+    def renew_cancel(self, cancel_key: str, *, at: datetime) -> None:
+        """Go on under a new PG key; harmless, because an account can be given up once only."""
+        self.cancel_key = cancel_key
+        self.cancel_key_since = at
+        self.check_later(at=at)
 
     def drop_cancel(self, *, at: datetime) -> None:
         """The PG will not give the virtual account up; the deposit is awaited as before."""

@@ -190,6 +190,19 @@ async def get_request(session: AsyncSession, request_id: UUID) -> IdempotentRequ
     return (await session.scalars(select(IdempotentRequest).where(IdempotentRequest.id == request_id))).one()
 
 
+async def has_promised(session: AsyncSession, request_id: UUID) -> bool:
+    """Whether a request has given a payment up, or promised to."""
+    promised = select(IdempotentRequest.promised_at).where(IdempotentRequest.id == request_id)
+    return await session.scalar(promised) is not None
+
+
+async def note_promise(session: AsyncSession, request_id: UUID, *, at: datetime) -> None:
+    """From now on the request goes on with what it has begun, or with nothing."""
+    request = await session.get(IdempotentRequest, request_id)
+    if request is not None:
+        request.promised_at = at
+
+
 async def _hold(session: AsyncSession, due: Select[Payment], *, until: datetime) -> Sequence[Payment]:
     payments = (await session.scalars(due)).all()
     for payment in payments:

@@ -97,6 +97,7 @@ class IdempotentRequest(Base):
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)  # of what is asked, under the key
     created_at: Mapped[datetime]
     locked_until: Mapped[datetime]  # while it is worked on; then whoever worked on it is taken for dead
+    promised_at: Mapped[datetime | None]  # once it has given a payment up, it never begins anything else
     status: Mapped[int | None]  # of HTTP; 202 is provisional, everything else is the answer for good
     headers: Mapped[dict[str, Json] | None] = mapped_column(JSONB)
     body: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -226,8 +226,8 @@ class TestRefusal:
         [
             ("EXCEED_MAX_REFUND_DUE", 409, "refund_deadline_passed"),
             ("NOT_CANCELABLE_PAYMENT", 409, "refund_refused"),
-            ("NOT_AVAILABLE_BANK", 503, "refund_not_now"),
-            ("FORBIDDEN_CONSECUTIVE_REQUEST", 503, "refund_not_now"),
+            ("NOT_AVAILABLE_BANK", 409, "refund_not_now"),
+            ("FORBIDDEN_CONSECUTIVE_REQUEST", 409, "refund_not_now"),
             ("REFUND_REJECTED", 409, "refund_refused"),
         ],
     )
@@ -483,6 +483,21 @@ class TestIdempotencyKey:
 
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
         assert await sandbox.cancelled("order-000002") == []
+
+    async def test_of_a_payment_key_gets_its_answer_after_another_attempt_too(
+        self, api: httpx.AsyncClient, sandbox: Sandbox
+    ) -> None:
+        await prepared(api)
+        failed = await sandbox.buyer_authenticates(refuseWith="REJECT_CARD_PAYMENT")
+        await api.post("/payments/confirm", json=confirm_body(failed))
+        url, body, headers = f"/payments/{failed}/cancel", {"cancelReason": "품절"}, {"idempotency-key": "one"}
+        first = await api.post(url, json=body, headers=headers)
+        await paid(api, sandbox)
+
+        again = await api.post(url, json=body, headers=headers)
+
+        assert (first.status_code, first.json()["code"]) == (409, "nothing_to_refund")
+        assert again.content == first.content
 
     async def test_of_another_client_is_another_key(self, api: httpx.AsyncClient, sandbox: Sandbox) -> None:
         await paid(api, sandbox)

@@ -96,8 +96,23 @@ class TestDeposit:
 
         await watch_now(resources)
 
-        assert (await read(api))["status"] == "WAITING_FOR_DEPOSIT"
+        payment = await read(api)
+        assert (payment["status"], payment["nextAction"]) == ("WAITING_FOR_DEPOSIT", "call_support")
         assert await discrepancy_kinds(resources) == ["deposit_amount_differs"]
+
+    async def test_of_another_amount_cannot_be_given_up_until_the_bank_takes_it_back(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        payment_key = await paid(api, sandbox, method=VIRTUAL)
+        await sandbox.act(payment_key, "deposit", amount=AMOUNT - 1, force=True)
+
+        refused = await cancelling(api)
+        await sandbox.act(payment_key, "reverse-deposit")
+        await watch_now(resources)
+        answer = await cancelling(api)
+
+        assert (refused.status_code, refused.json()["code"]) == (409, "deposit_amount_differs")
+        assert (answer.status_code, answer.json()["payment"]["status"]) == (200, "CANCELLED")
 
     @pytest.mark.parametrize("fault", ["drop_reply", "server_error", "html", "too_many_requests"])
     async def test_is_found_at_the_next_look_when_one_fails(
@@ -121,7 +136,6 @@ class TestDueDate:
     ) -> None:
         payment_key = await paid(api, sandbox, method=VIRTUAL)
         await sandbox.act(payment_key, "pass-due-date")
-        await let_the_due_date_be_long_past(resources)
 
         await watch_now(resources)
         failed = await read(api)
@@ -273,6 +287,133 @@ class TestGiveUp:
         assert await sandbox.cancelled() == []
 
 
+class TestGivingUpMeetsLife:
+    """A cancel whose outcome is unknown, and everything that can happen to the account before it is known."""
+
+    @pytest.fixture
+    async def payment_key(self, api: httpx.AsyncClient, sandbox: Sandbox) -> str:
+        payment_key = await paid(api, sandbox, method=VIRTUAL)
+        await sandbox.arm("cancel", "drop_before_effect")
+        assert (await cancelling(api, key="one")).status_code == 202
+        return payment_key
+
+    async def test_the_due_date_passes(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, payment_key: str
+    ) -> None:
+        await sandbox.act(payment_key, "pass-due-date")
+        await sandbox.arm("cancel", "drop_before_effect")
+        await watch_now(resources)
+
+        answer = await cancelling(api, key="one")
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_refund")
+
+    async def test_a_deposit_comes_and_is_taken_back(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, payment_key: str
+    ) -> None:
+        await sandbox.act(payment_key, "deposit")
+        await sandbox.arm("cancel", "drop_before_effect")
+        await watch_now(resources)
+        await sandbox.act(payment_key, "reverse-deposit")
+        await watch_now(resources)
+
+        answer = await cancelling(api, key="one")
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "deposit_arrived")
+        assert (await read(api))["status"] == "WAITING_FOR_DEPOSIT"
+
+    async def test_the_order_is_paid_in_a_new_attempt_which_the_old_request_never_touches(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, payment_key: str
+    ) -> None:
+        await sandbox.act(payment_key, "pass-due-date")
+        await sandbox.arm("cancel", "drop_before_effect")
+        await watch_now(resources)
+        await prepared(api)
+
+        answer = await cancelling(api, key="one")
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "request_overtaken")
+        assert (await read(api))["status"] == "CREATED"
+
+    @pytest.mark.parametrize(
+        "fault", [{"code": "PROVIDER_ERROR", "status": 400}, {"code": "INVALID_API_KEY", "status": 400}]
+    )
+    async def test_the_pg_repeats_a_fault_of_its_own_and_the_cancel_goes_on_under_a_new_key(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, payment_key: str, fault: dict[str, Any]
+    ) -> None:
+        await sandbox.arm("cancel", "error_before_effect", **fault)
+        await watch_now(resources)
+        await watch_now(resources)
+        stuck = await cancelling(api, key="one")
+        async with transaction(resources.sessions) as session:
+            await session.execute(text("UPDATE payments SET cancel_key_since = now() - interval '2 minutes'"))
+
+        await watch_now(resources)
+        await watch_now(resources)
+        answer = await cancelling(api, key="one")
+
+        assert stuck.status_code == 202
+        assert (answer.status_code, answer.json()["payment"]["status"]) == (200, "CANCELLED")
+        assert len({call["idempotencyKey"] for call in await sandbox.cancels(payment_key)}) == 2
+
+    async def test_a_day_goes_by_and_a_person_is_told(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, payment_key: str
+    ) -> None:
+        async with transaction(resources.sessions) as session:
+            await session.execute(text("UPDATE payments SET cancel_asked_at = now() - interval '25 hours'"))
+        await sandbox.arm("cancel", "server_error")
+
+        await watch_now(resources)
+
+        assert await discrepancy_kinds(resources) == ["unresolved_24h"]
+        assert (await read(api))["nextAction"] == "wait"
+
+
+class TestMoneyThatWasNeverSeen:
+    async def test_came_and_was_cancelled_in_the_console_is_told_as_both(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        payment_key = await paid(api, sandbox, method=VIRTUAL)
+        await sandbox.act(payment_key, "deposit")
+        await sandbox.act(payment_key, "cancel")
+
+        await watch_now(resources)
+
+        payment = await read(api)
+        assert (payment["status"], payment["refundedAmount"]) == ("REFUNDED", AMOUNT)
+        assert (await announced(resources))[1:] == ["payment.completed", "payment.refunded"]
+
+    async def test_was_taken_back_before_the_account_was_closed_is_no_refund(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        payment_key = await deposited(api, sandbox, resources)
+        await sandbox.act(payment_key, "reverse-deposit")
+        await sandbox.act(payment_key, "cancel")
+
+        await watch_now(resources)
+
+        payment = await read(api)
+        assert (payment["status"], payment["refundedAmount"]) == ("CANCELLED", 0)
+        assert (await announced(resources))[-2:] == ["payment.deposit_reversed", "payment.cancelled"]
+
+    async def test_is_not_refunded_when_the_bank_took_it_back_and_the_refund_was_lost(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        payment_key = await deposited(api, sandbox, resources)
+        await sandbox.arm("cancel", "drop_before_effect")
+        await cancelling(api, key="one", refundReceiveAccount=ACCOUNT)
+        await sandbox.act(payment_key, "reverse-deposit")
+        async with transaction(resources.sessions) as session:
+            await session.execute(text("UPDATE refunds SET requested_at = requested_at - interval '11 minutes'"))
+
+        resolved = await resolve_now(resources)
+        await watch_now(resources)
+
+        assert resolved == ["FAILED"]
+        assert (await sandbox.shown(payment_key))["status"] == "WAITING_FOR_DEPOSIT"
+        assert (await read(api))["status"] == "WAITING_FOR_DEPOSIT"
+
+
 class TestRefundToAnAccount:
     async def test_goes_there_and_is_followed_until_the_bank_has_paid_it_out(
         self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
@@ -395,7 +536,8 @@ class TestRefundToAnAccount:
         anew = await cancelling(api, 5000, key="two", refundReceiveAccount=ACCOUNT)
 
         assert resolved == ["FAILED"]
-        assert (decided.status_code, decided.json()["code"]) == (422, "refund_account_refused")
+        assert (decided.status_code, decided.json()["code"]) == (409, "refund_refused")
+        assert decided.json()["pgCode"] == "ACCOUNT_NOT_KEPT"
         assert (anew.status_code, await sandbox.cancelled()) == (200, [5000])
 
     async def test_is_kept_in_no_table_and_no_log(

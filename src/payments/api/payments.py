@@ -1,7 +1,7 @@
 """The routes of payments: parse, call, answer."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -61,6 +61,7 @@ from payments.errors import (
     RefundNotNow,
     RefundRefused,
     RequestInProgress,
+    RequestOvertaken,
     TaxFreeExceedsRefund,
 )
 from payments.models import Payment, Refund
@@ -179,6 +180,7 @@ CANCEL_RESPONSES: Final[Responses] = {
         RefundAccountNotAllowed,
         DepositArrived,
         DepositAmountDiffers,
+        RequestOvertaken,
         RefundRefused,
         RefundBalanceDiffers,
         PartialRefundNotAllowed,
@@ -211,7 +213,12 @@ async def cancel_payment_of_order(
     answer yet: the same request gets the same 202 until the outcome is known, and from then on the outcome. A 409
     with `Retry-After` and a 503 decide nothing either; the same request may be sent again.
     """
-    return await _cancel_once(order_id, body, key=key, client=client, resources=resources)
+
+    async def _find() -> str:
+        return order_id
+
+    name = Name.of(client, key, content=f"cancel order {order_id} {body.model_dump_json()}")
+    return await _cancel_once(name, _find, body, resources=resources)
 
 
 @router.post(
@@ -229,8 +236,12 @@ async def cancel_payment(
     resources: FromResources,
 ) -> Response:
     """The same as for the order, by the PG's key of its present attempt."""
-    order_id = await order_of_key(payment_key, sessions=resources.sessions)
-    return await _cancel_once(order_id, body, key=key, client=client, resources=resources)
+
+    async def _find() -> str:
+        return await order_of_key(payment_key, sessions=resources.sessions)
+
+    name = Name.of(client, key, content=f"cancel payment {payment_key} {body.model_dump_json()}")
+    return await _cancel_once(name, _find, body, resources=resources)
 
 
 @router.get(
@@ -273,10 +284,12 @@ async def read_events(
         return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
 
 
-async def _cancel_once(order_id: str, body: CancelBody, *, key: str, client: str, resources: Resources) -> Response:
+async def _cancel_once(
+    name: Name, find_order: Callable[[], Awaitable[str]], body: CancelBody, *, resources: Resources
+) -> Response:
     async def _cancel(request_id: UUID) -> Response:
         outcome = await cancel(
-            body.request(order_id, request_id=request_id),
+            body.request(await find_order(), request_id=request_id),
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
@@ -284,8 +297,7 @@ async def _cancel_once(order_id: str, body: CancelBody, *, key: str, client: str
         )
         return _cancel_response(outcome)
 
-    content = f"cancel {order_id} {body.model_dump_json()}"
-    return await once(Name.of(client, key, content=content), _cancel, resources=resources)
+    return await once(name, _cancel, resources=resources)
 
 
 def _cancel_response(outcome: CancelOutcome) -> Response:

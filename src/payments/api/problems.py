@@ -21,7 +21,6 @@ from payments.errors import (
     PaymentDeclined,
     PaymentError,
     RefundAccountRefused,
-    RefundNotNow,
     Unavailable,
 )
 
@@ -31,7 +30,6 @@ MOST_WRONG_FIELDS: Final = 20  # named in one answer: a body can hold thousands 
 
 # By the branch of the tree in `errors`; the first that fits.
 STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
-    (RefundNotNow, HTTPStatus.SERVICE_UNAVAILABLE),
     (RefundAccountRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidIdempotencyKey, HTTPStatus.BAD_REQUEST),
     (NotFound, HTTPStatus.NOT_FOUND),
@@ -41,7 +39,7 @@ STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
-COME_BACK: Final = (Unavailable, Busy, RefundNotNow)
+COME_BACK: Final = (Unavailable, Busy)
 
 # What a request can get wrong before it reaches a use case: code and sentence by status.
 HTTP_PROBLEMS: Final[dict[int, tuple[str, str]]] = {

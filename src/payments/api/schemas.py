@@ -108,13 +108,18 @@ class RefundReceiveAccount(Body):
     bank: Annotated[
         str,
         StringConstraints(pattern=r"^[0-9A-Z]{2,3}$"),
-        Field(description="The PG's code of the bank (은행 코드).", examples=["88"]),
+        Field(repr=False, description="The PG's code of the bank (은행 코드).", examples=["88"]),
     ]
     account_number: Annotated[
-        str, StringConstraints(pattern=r"^[0-9]{1,20}$"), Field(description="Digits only.", examples=["110123456789"])
+        str,
+        StringConstraints(pattern=r"^[0-9]{1,20}$"),
+        Field(repr=False, description="Digits only.", examples=["110123456789"]),
     ]
     holder_name: Annotated[
-        str, StringConstraints(min_length=1, max_length=60), AfterValidator(_readable), Field(examples=["김토스"])
+        str,
+        StringConstraints(min_length=1, max_length=60),
+        AfterValidator(_readable),
+        Field(repr=False, examples=["김토스"]),
     ]
 
     def account(self) -> RefundAccount:

@@ -65,6 +65,7 @@ class PgPayment:
     failure_message: str | None
     last_transaction_key: str | None = None
     is_partial_cancelable: bool = True
+    was_approved: bool = False  # the money came, whether or not it is still there; also where its time is unreadable
     cancels: tuple[PgCancel, ...] = ()
 
 

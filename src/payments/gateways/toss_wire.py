@@ -59,6 +59,10 @@ def _whole_won(value: object) -> int:
     return value
 
 
+def _is_there(value: object) -> bool:
+    return value is not None
+
+
 def _moment(value: object) -> datetime:
     if not isinstance(value, str) or "T" not in value:
         raise ValueError("not a date and time")
@@ -176,6 +180,7 @@ class _Payment(_Wire):
     currency: _Word
     method: Annotated[_Word | None, _Lenient] = None
     approved_at: Annotated[_Moment | None, _Lenient] = None
+    was_approved: Annotated[bool, BeforeValidator(_is_there), Field(validation_alias="approvedAt")] = False
     virtual_account: Annotated[_VirtualAccount | None, _Lenient] = None
     secret: Annotated[Annotated[_Word, Field(min_length=1, max_length=50)] | None, _Lenient] = None
     receipt: Annotated[_Receipt | None, _Lenient] = None
@@ -255,6 +260,7 @@ def _to_payment(wire: _Payment) -> PgPayment:
         method=wire.method,
         easy_pay=wire.method == _EASY_PAY,
         approved_at=wire.approved_at,
+        was_approved=wire.was_approved,
         virtual_account=_to_account(wire.virtual_account) if wire.virtual_account else None,
         secret=wire.secret,
         receipt_url=wire.receipt.url if wire.receipt else None,

@@ -68,7 +68,7 @@ def _make(data: Path) -> None:
 
 
 def _write_environment(data: Path, environment: Mapping[str, str]) -> None:
-    """What our programs run with and the user did not set, for commands in another terminal; only its owner may read."""
+    """What our programs run with and the user did not set, for commands in another terminal."""
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())]
     file = data / ENVIRONMENT_FILE
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:

@@ -164,6 +164,7 @@ async def _record_deposit_awaited(
 def _is_overdue(payment: Payment, held: PgPayment, *, at: datetime) -> bool:
     if account := _account(held):
         payment.keep_account(account)  # the PG may have moved the due date
+    payment.deposited_amount = None  # whatever came has been taken back
     is_expired = held.virtual_account is not None and held.virtual_account.is_expired
     return is_expired or payment.is_deposit_overdue(at=at)
 
@@ -211,7 +212,11 @@ async def _record_declined(
 async def _record_cancelled(
     session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
-    if payment.status in OPEN:
+    if payment.status in OPEN and held.was_approved:
+        # The money came and went before we heard of it: both are told, and a pay-out to an account is followed.
+        await _record_capture(session, payment, held, cause=cause, at=at)
+        await adopt_cancels(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
+    elif payment.status in OPEN:
         reason = payment.cancel_reason or "cancelled at the PG"
         payment.cancel(reason, at=at, cause=cause, actor=payment.cancel_actor)
         await announce(session, payment, EventType.CANCELLED, at=at)

@@ -25,6 +25,7 @@ from payments.errors import (
     RefundAccountNotAllowed,
     RefundAccountRequired,
     RefundInProgress,
+    RequestOvertaken,
     Unavailable,
 )
 from payments.gateways.pg import PaymentGateway, RefundAccount, Unknown
@@ -34,6 +35,8 @@ from payments.queries import (
     get_payment,
     get_payment_by_key,
     get_payment_to_change,
+    has_promised,
+    note_promise,
     open_refund_of,
     refund_of_request,
     refunds_of,
@@ -184,14 +187,28 @@ async def _promised_before(
         earlier.next_check_at = at + lease
         return Promised(open_refund(payment, earlier, now=at, account=asked.account), outcome)
     if payment.cancel_request_id != asked.request_id:
+        if await has_promised(session, asked.request_id):
+            raise RequestOvertaken
         return None
-    if payment.status not in {PaymentStatus.CANCELLED, PaymentStatus.WAITING_FOR_DEPOSIT}:
-        raise DepositArrived
+    _check_still_given_up(payment)
     outcome = await _outcome(session, payment)
     if outcome.is_decided or (payment.next_check_at is not None and payment.next_check_at > at):
         return outcome
     payment.next_check_at = at + lease
     return await _promised_cancel(session, payment)
+
+
+def _check_still_given_up(payment: Payment) -> None:
+    """What became of a payment that this very request has given up before."""
+    match payment.status:
+        case PaymentStatus.CANCELLED:
+            return
+        case PaymentStatus.WAITING_FOR_DEPOSIT if payment.cancel_key is not None:
+            return
+        case PaymentStatus.FAILED:  # the due date passed first
+            raise NothingToRefund
+        case _:
+            raise DepositArrived
 
 
 async def _decide(
@@ -257,9 +274,11 @@ async def _promise_cancel(
         asked.reason,
         cancel_key=secrets.token_urlsafe(32),
         request_id=asked.request_id,
+        at=at,
         check_at=at + lease,
         actor=asked.actor,
     )
+    await note_promise(session, asked.request_id, at=at)
     return await _promised_cancel(session, payment)
 
 
@@ -275,6 +294,7 @@ async def _abandon(session: AsyncSession, payment: Payment, asked: CancelRequest
     """The PG knows nothing of it that it would have to forget: without our confirm it takes no money."""
     _check_nothing_paid(payment, asked)
     payment.cancel(asked.reason, at=at, cause=Cause.API, actor=asked.actor, request_id=asked.request_id)
+    await note_promise(session, asked.request_id, at=at)
     await announce(session, payment, EventType.CANCELLED, at=at)
     log.info("payment.cancelled", order_id=payment.order_id, cause=Cause.API.value)
     return await _outcome(session, payment)

@@ -1,16 +1,21 @@
 """Give up: a virtual account that nobody has paid into is closed at the PG."""
 
+import secrets
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
+from payments import discrepancies
 from payments.db import Sessions, insist, transaction
 from payments.gateways.pg import Answer, Cancelled, PaymentGateway, RefundRefused, Unknown
 from payments.models import Payment
 from payments.queries import get_payment_to_change
+from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import Question, record
-from payments.usecases.promises import OpenCancel
+from payments.usecases.promises import GIVE_UP_AFTER, OpenCancel
+from payments.usecases.refund_answers import SETTLED_AFTER
 
 log = structlog.get_logger()
 
@@ -56,7 +61,18 @@ async def _record(
         if (refused is not None and not isinstance(shown, Unknown)) or payment.deposited_amount is not None:
             payment.drop_cancel(at=now)
             log.warning("cancel.refused", order_id=one.order_id, pg_code=refused and refused.code)
+        elif not isinstance(shown, Unknown) and _is_to_be_renewed(payment, at=now):
+            payment.renew_cancel(secrets.token_urlsafe(32), at=now)
+            log.warning("cancel.asked_anew", order_id=one.order_id)
         else:
             payment.check_later(at=now, not_before=shown.retry_after if isinstance(shown, Unknown) else None)
             log.warning("cancel.outcome_unknown", order_id=one.order_id)
+        if payment.cancel_asked_at is not None and now >= payment.cancel_asked_at + GIVE_UP_AFTER:
+            theirs: dict[str, Json] = {"answer": "unknown", "asked": "cancel"}
+            await discrepancies.note(session, DiscrepancyKind.UNRESOLVED_24H, payment, theirs=theirs, at=now)
     return payment
+
+
+def _is_to_be_renewed(payment: Payment, *, at: datetime) -> bool:
+    """The account still waits although it was given up a while ago: the PG may only be repeating its first answer."""
+    return payment.cancel_key_since is not None and at >= payment.cancel_key_since + SETTLED_AFTER

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from payments.gateways.pg import RefundAccount, RefundOrder
 from payments.models import Payment, Refund
 from payments.states import PaymentMethod, PaymentStatus
+
+GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the promise is kept at all the same
 
 
 @dataclass(frozen=True, slots=True)

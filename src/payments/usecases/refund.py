@@ -31,7 +31,7 @@ from payments.queries import claim_refunds, database_now, get_payment_to_change,
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, RefundStatus
 from payments.usecases.answers import note_mismatch
-from payments.usecases.promises import OpenRefund, open_refund
+from payments.usecases.promises import GIVE_UP_AFTER, OpenRefund, open_refund
 from payments.usecases.refund_answers import Told, record_refund
 
 log = structlog.get_logger()
@@ -39,10 +39,10 @@ log = structlog.get_logger()
 # Toss forgets a key after 15 days (https://docs.tosspayments.com/reference/using-api/authorization), and would then
 # take the same request for a new one.
 KEY_LIFETIME: Final = timedelta(days=14)
-GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the refund goes on all the same
 # The account is not kept, so only the client's own repetition can carry out a refund that never reached the PG. When
 # it does not come, the key is closed by asking without the account, which the PG refuses.
 ACCOUNT_PATIENCE: Final = timedelta(minutes=10)
+_ACCOUNT_NOT_KEPT: Final = ("ACCOUNT_NOT_KEPT", "환불 계좌는 보관하지 않습니다. 계좌와 함께 다시 요청해 주세요.")
 AT_ONCE: Final = 20  # by one command; fewer than the calls that the PG's client lets through
 
 
@@ -135,15 +135,23 @@ async def _ask(one: OpenRefund, *, pg: PaymentGateway) -> Told:
         if one.age < ACCOUNT_PATIENCE or shown is None or shown.status is PgStatus.WAITING_FOR_DEPOSIT:
             return Told(Unknown(UnknownBecause.NOT_SENT), shown)
     answer = await pg.refund(one.payment_key, one.order)
-    match answer:
-        case Unknown(was_sent=True):
-            return Told(answer, await _show(one, pg=pg))
-        case Refused(because=because) if one.was_asked_before or because is RefusedBecause.BALANCE_DIFFERS:
-            # Perhaps our own earlier request did it; if not, our books have something to learn.
-            shown = await _show(one, pg=pg)
-            return Told(answer, shown) if shown else Told(Unknown(UnknownBecause.NO_ANSWER))
-        case _:
-            return Told(answer)
+    if isinstance(answer, Refused):
+        return await _doubt(one, answer, pg=pg)
+    was_lost = isinstance(answer, Unknown) and answer.was_sent
+    return Told(answer, await _show(one, pg=pg) if was_lost else None)
+
+
+async def _doubt(one: OpenRefund, refused: Refused, *, pg: PaymentGateway) -> Told:
+    """Look before a refusal is believed: perhaps our own earlier request did it, or somebody in the PG's console."""
+    if refused.because is RefusedBecause.ACCOUNT and one.order.account is None:
+        return Told(Refused(RefusedBecause.OTHER, *_ACCOUNT_NOT_KEPT))
+    may_be_done = one.was_asked_before or refused.because is RefusedBecause.BALANCE_DIFFERS
+    if not may_be_done and refused.because is not RefusedBecause.OTHER:
+        return Told(refused)
+    shown = await _show(one, pg=pg)
+    if shown is None and may_be_done:
+        return Told(Unknown(UnknownBecause.NO_ANSWER))
+    return Told(refused, shown)
 
 
 async def _look_for_it(one: OpenRefund, *, pg: PaymentGateway) -> Told:

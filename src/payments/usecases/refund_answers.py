@@ -111,7 +111,7 @@ async def adopt_cancels(
 
 def has_lost_its_deposit(payment: Payment, held: PgPayment) -> bool:
     """Whether the bank has taken the deposit back, so that the PG holds nothing; the account may be closed since."""
-    is_unpaid = held.status in {PgStatus.WAITING_FOR_DEPOSIT, PgStatus.CANCELED} and held.approved_at is None
+    is_unpaid = held.status in {PgStatus.WAITING_FOR_DEPOSIT, PgStatus.CANCELED} and not held.was_approved
     return payment.virtual_account is not None and is_unpaid
 
 
@@ -179,7 +179,8 @@ async def _succeed(
 async def _is_overtaken(session: AsyncSession, refund: Refund, told: Told) -> bool:
     """Whether others have taken from the balance that went along as the PG's lock, so that it never fits again."""
     shown = told.shown
-    if shown is None or shown.balance_amount >= refund.believed_balance:
+    # Without the list nothing says by whom the balance went down.
+    if shown is None or not shown.cancels or shown.balance_amount >= refund.believed_balance:
         return False
     unrecorded = _unrecorded(shown, await refunds_of(session, refund.payment_id))
     return not any(_fits(cancel, refund) for cancel in unrecorded)  # one that fits may be ours, under another reason
