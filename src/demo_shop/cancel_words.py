@@ -27,6 +27,8 @@ _NOT_NOW: Final = "지금은 처리할 수 없습니다. 잠시 기다려 주세
 _REFUSED: Final = {
     "already_refunded": "이미 전액 환불된 결제입니다.",
     "deposit_arrived": "그 사이에 입금이 확인되어 취소하지 않았습니다. 환불로 처리해 주세요.",
+    "deposit_amount_differs": "주문 금액과 다른 금액이 입금되었습니다. 고객센터에서 확인한 뒤에 처리할 수 있습니다.",
+    "request_overtaken": "이 요청은 처리되지 않고 끝났습니다. 주문 상태를 확인하고 새로 요청해 주세요.",
     "nothing_to_refund": "결제된 금액이 없어 환불할 것이 없습니다.",
     "order_moved_on": "그 사이에 결제가 진행되어 취소하지 않았습니다. 주문 상태를 확인해 주세요.",
     "partial_refund_not_allowed": "일부만 환불할 수 없는 결제입니다. 전액으로 환불해 주세요.",

@@ -119,6 +119,7 @@ async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | bool | Non
         "paymentStatus": payment.status if payment else None,
         "depositReversed": refreshed.order.deposit_reversed_at is not None,
         "dueDatePassed": refreshed.is_overdue(at=now()),
+        "needsSupport": payment is not None and payment.next_action == "call_support",
         "receiptUrl": payment.receipt_url if payment else None,
     }
 

@@ -13,7 +13,7 @@ _TIMEOUT: Final = httpx.Timeout(5.0, connect=2.0)
 # Longer than the payments API itself waits for Toss, so that its answer can still arrive.
 _CANCEL_TIMEOUT: Final = httpx.Timeout(60.0, connect=2.0)
 
-# Problems that decide nothing: the very same request may be sent again. So it may after a 503, but for one.
+# Problems that decide nothing: the very same request may be sent again. So it may after a 503.
 _SAME_AGAIN: Final = {
     "concurrent_update",
     "idempotency_key_reused",  # as it was sent first, that is
@@ -21,7 +21,6 @@ _SAME_AGAIN: Final = {
     "refund_in_progress",
     "request_in_progress",
 }
-_DECIDED_503: Final = "refund_not_now"  # the bank is closed; the payments API wants a new request later
 
 
 class PaymentStatus(StrEnum):
@@ -256,7 +255,7 @@ def _is_refusal(status: int) -> bool:
 
 def _refused(response: httpx.Response) -> Refused:
     problem = _Problem.model_validate_json(response.content)
-    is_passing = response.status_code == httpx.codes.SERVICE_UNAVAILABLE and problem.code != _DECIDED_503
+    is_passing = response.status_code == httpx.codes.SERVICE_UNAVAILABLE
     return Refused(problem.code, problem.pg_message or None, same_again=is_passing or problem.code in _SAME_AGAIN)
 
 

@@ -25,7 +25,25 @@ CANARY: Final = "kanarienvogel"
 PAYMENT_KEY: Final = "tviva20261102120000Ab1Cd"
 PREPARE: Final = "/payments/prepare"
 CONFIRM: Final = "/payments/confirm"
-VALID: Final[dict[str, dict[str, object]]] = {PREPARE: prepare_body(), CONFIRM: confirm_body(PAYMENT_KEY)}
+CANCEL: Final = f"/payments/orders/{ORDER}/cancel"
+CANCEL_BY_KEY: Final = f"/payments/{PAYMENT_KEY}/cancel"
+ACCOUNT: Final = {"bank": "88", "accountNumber": "90817263544536", "holderName": "김카나리아토스"}
+CANCEL_BODY: Final[dict[str, object]] = {
+    "cancelReason": "고객 변심으로 취소",
+    "cancelAmount": 15_000,
+    "taxFreeAmount": 5_000,
+    "refundReceiveAccount": ACCOUNT,
+}
+VALID: Final[dict[str, dict[str, object]]] = {
+    PREPARE: prepare_body(),
+    CONFIRM: confirm_body(PAYMENT_KEY),
+    CANCEL: CANCEL_BODY,
+    CANCEL_BY_KEY: CANCEL_BODY,
+}
+AMOUNT_OF: Final = {PREPARE: "amount", CONFIRM: "amount", CANCEL: "cancelAmount", CANCEL_BY_KEY: "cancelAmount"}
+OPTIONAL: Final = {"orderName", "cancelAmount", "taxFreeAmount", "refundReceiveAccount"}
+# Well formed, so that nothing but the body is wrong; the routes that know no such header do not mind it.
+KEY: Final = {"idempotency-key": "b9b8c3f0-5d0e-4f0e-9a57-0c6f2a2a6a57"}
 JSON: Final = {"content-type": "application/json"}
 
 NOT_TEXT: Final[tuple[object, ...]] = (None, True, 7, 1.5, [], [CANARY], {}, {CANARY: CANARY})
@@ -173,6 +191,50 @@ NOT_OUR_PAGES: Final[tuple[object, ...]] = (
     ),
     f"https://shop.example/{'s' * 2_000}",
 )
+NOT_REASONS: Final[tuple[object, ...]] = (
+    *NOT_TEXT,
+    *(
+        "",
+        " ",
+        "\t",
+        "변" * 201,
+        "a\nb",
+        "a\rb",
+        "a\x1b[31mb",
+        "a\x7fb",
+        "a\u0085b",
+        "a\u2028b",
+        "a\u202eb",
+        "a\u200bb",
+    ),
+    *("a\ufeffb", "a\ufffeb", "a\ue000b", "\u3000"),
+)
+NOT_REFUNDS: Final[tuple[object, ...]] = (
+    *(True, False, [], [15_000], {}, {"value": 15_000}, 1.0, 15_000.0, 15_000.5, 1e-300),
+    *("15000", " 15000 ", "15_000", "\uff11\uff15\uff10\uff10\uff10", "", "all", "1e4", "0x3a98"),
+    *(-1, -15_000, 1_000_000_001, 2**31, 2**53 + 1, 2**63, 2**64, 10**400),
+)
+NOT_ACCOUNTS: Final[tuple[object, ...]] = (True, 7, 1.5, "88", "90817263544536", [], [CANARY])
+NOT_BANKS: Final[tuple[object, ...]] = (
+    *NOT_TEXT,
+    *("", "8", "0088", "신한", "ab", "8 ", " 88", "88\n", "\uff18\uff18", "8\u200b8", "../", "8\u0668", "-8"),
+)
+NOT_ACCOUNT_NUMBERS: Final[tuple[object, ...]] = (
+    *NOT_TEXT,
+    *("", "1" * 21, "110-123-456789", "110 123", "X110123456789", "1.10", "-110", "+110", "110\n", "110\r", "1\u200b1"),
+    *("\uff11\uff11\uff10", "\u0661\u0661\u0660", "일일공", "110;drop", "1e9", "0x6e"),
+)
+NOT_HOLDERS: Final[tuple[object, ...]] = (
+    *NOT_TEXT,
+    "",
+    " ",
+    "\t",
+    "김" * 61,
+    "김\n토스",
+    "김\u202e토스",
+    "김\u200b토스",
+    "\u3000",
+)
 FIELDS: Final = [
     *((PREPARE, "orderId", value) for value in NOT_ORDER_IDS),
     *((PREPARE, "amount", value) for value in NOT_AMOUNTS),
@@ -184,7 +246,16 @@ FIELDS: Final = [
     *((CONFIRM, "paymentKey", value) for value in NOT_PAYMENT_KEYS),
     *((CONFIRM, "orderId", value) for value in NOT_ORDER_IDS),
     *((CONFIRM, "amount", value) for value in NOT_AMOUNTS),
+    *((CANCEL, "cancelReason", value) for value in NOT_REASONS),
+    *((CANCEL, "cancelAmount", value) for value in (*NOT_REFUNDS, 0)),
+    *((CANCEL, "taxFreeAmount", value) for value in (*NOT_REFUNDS, None)),
 ]
+ACCOUNT_FIELDS: Final = [
+    *(("bank", value) for value in NOT_BANKS),
+    *(("accountNumber", value) for value in NOT_ACCOUNT_NUMBERS),
+    *(("holderName", value) for value in NOT_HOLDERS),
+]
+NOT_KEYS: Final = (*("", " ", "a b", "k" * 301, "key\x7f", "key\t1", "\xed\x82\xa4", "key\xa0", "\xff", "key\x80"),)
 OUT_OF_RANGE: Final = [("TRANSFER", 199), ("TRANSFER", 10_000_001), ("VIRTUAL_ACCOUNT", 199)]
 UNKNOWN_MEMBERS: Final[tuple[tuple[str, object], ...]] = (
     *(("status", "COMPLETED"), ("id", CANARY), ("merchantId", CANARY), ("version", 7), ("refundedAmount", 0)),
@@ -224,14 +295,16 @@ def unreadable_bodies(path: str) -> Iterator[bytes]:
         b'{"a": "\xff\xfe"}',
     )
     yield from (
-        f"{opened}{extra}}}".encode() for extra in (",", ', "amount": 1', ', "\\u0061mount": 1', ', "amount": 15000')
+        f"{opened}{extra}}}".encode()
+        for name in (AMOUNT_OF[path],)
+        for extra in (",", f', "{name}": 1', f', "\\u{ord(name[0]):04x}{name[1:]}": 1', f', "{name}": 15000')
     )
     yield from (
         f'{opened}, "x": {raw}}}'.encode() for raw in ('{"a":1,"a":2}', '[{"a":1,"\\u0061":2}]', "NaN", "1e400")
     )
     yield from (f'{opened}, "{key}": 1}}'.encode() for key in (r"\ud800", r"\u0000", "\n", "\x1f"))
     yield from (b"[" * 60_000, b'{"a":' * 10_000, b"[" * 100 + b"]" * 100, b'{"a":' * 33 + b"1" + b"}" * 33)
-    yield from (with_raw(path, "amount", raw) for raw in RAW_NUMBERS)
+    yield from (with_raw(path, AMOUNT_OF[path], raw) for raw in RAW_NUMBERS)
     texts = [field for field, value in VALID[path].items() if isinstance(value, str)]
     yield from (with_raw(path, field, raw) for field in texts for raw in HALF_OR_NUL)
 
@@ -323,7 +396,7 @@ async def door(empty_books: str, sandbox_url: str) -> AsyncIterator[Door]:
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://api", headers={"origin": SHOP}
+            transport=httpx.ASGITransport(app=app), base_url="http://api", headers={"origin": SHOP, **KEY}
         ) as api,
         httpx.AsyncClient(base_url=sandbox_url, trust_env=False) as control,
     ):
@@ -351,13 +424,13 @@ class TestFields:
         assert [error["field"] for error in problem["errors"]] == [field]
 
     @pytest.mark.parametrize("raw", ODD_AMOUNTS)
-    @pytest.mark.parametrize("path", [PREPARE, CONFIRM])
+    @pytest.mark.parametrize("path", [PREPARE, CONFIRM, CANCEL])
     async def test_an_amount_is_a_plain_whole_number(self, door: Door, path: str, raw: str) -> None:
-        body = with_raw(path, "amount", raw)
+        body = with_raw(path, AMOUNT_OF[path], raw)
 
         problem = await door.refuses(422, door.api.build_request("POST", path, content=body, headers=JSON))
 
-        assert [error["field"] for error in problem["errors"]] == ["amount"]
+        assert [error["field"] for error in problem["errors"]] == [AMOUNT_OF[path]]
 
     @pytest.mark.parametrize(("method", "amount"), OUT_OF_RANGE)
     async def test_an_amount_is_one_that_the_method_can_take(self, door: Door, method: str, amount: int) -> None:
@@ -369,7 +442,7 @@ class TestFields:
 
     @pytest.mark.parametrize(
         ("path", "field"),
-        [(path, field) for path, body in VALID.items() for field in body if field != "orderName"],
+        [(path, field) for path, body in VALID.items() for field in body if field not in OPTIONAL],
     )
     async def test_none_may_be_missing(self, door: Door, path: str, field: str) -> None:
         body = {name: value for name, value in VALID[path].items() if name != field}
@@ -378,8 +451,47 @@ class TestFields:
 
         assert [error["field"] for error in problem["errors"]] == [field]
 
+    @pytest.mark.parametrize(("field", "value"), ACCOUNT_FIELDS, ids=shown)
+    async def test_an_account_is_refused_by_the_name_of_what_is_wrong_in_it(
+        self, door: Door, field: str, value: object
+    ) -> None:
+        body = json.dumps({**CANCEL_BODY, "refundReceiveAccount": {**ACCOUNT, field: value}}).encode()
+
+        problem = await door.refuses(422, door.api.build_request("POST", CANCEL, content=body, headers=JSON))
+
+        assert [error["field"] for error in problem["errors"]] == [f"refundReceiveAccount.{field}"]
+        assert not [given for given in ACCOUNT.values() if given != "88" and given in json.dumps(problem)]
+
+    @pytest.mark.parametrize("value", NOT_ACCOUNTS, ids=shown)
+    async def test_an_account_is_an_object(self, door: Door, value: object) -> None:
+        body = {**CANCEL_BODY, "refundReceiveAccount": value}
+
+        problem = await door.refuses(422, door.api.build_request("POST", CANCEL, json=body))
+
+        assert [error["field"] for error in problem["errors"]] == ["refundReceiveAccount"]
+
+    @pytest.mark.parametrize("field", ACCOUNT)
+    async def test_an_account_is_whole(self, door: Door, field: str) -> None:
+        account = {name: value for name, value in ACCOUNT.items() if name != field}
+
+        problem = await door.refuses(
+            422, door.api.build_request("POST", CANCEL, json={**CANCEL_BODY, "refundReceiveAccount": account})
+        )
+
+        assert [error["field"] for error in problem["errors"]] == [f"refundReceiveAccount.{field}"]
+
+    @pytest.mark.parametrize(("member", "value"), [(CANARY, CANARY), ("dueDate", "2026"), ("holder_name", "김")])
+    async def test_an_account_has_nothing_made_up_in_it(self, door: Door, member: str, value: str) -> None:
+        account = {**ACCOUNT, member: value}
+
+        problem = await door.refuses(
+            422, door.api.build_request("POST", CANCEL, json={**CANCEL_BODY, "refundReceiveAccount": account})
+        )
+
+        assert problem["errors"] == [{"field": "", "message": "Unknown member."}]
+
     @pytest.mark.parametrize(("member", "value"), UNKNOWN_MEMBERS, ids=shown)
-    @pytest.mark.parametrize("path", [PREPARE, CONFIRM])
+    @pytest.mark.parametrize("path", [PREPARE, CONFIRM, CANCEL])
     async def test_none_may_be_made_up(self, door: Door, path: str, member: str, value: object) -> None:
         body = {**VALID[path], member: value}
 
@@ -402,23 +514,46 @@ class TestFields:
         assert [error["field"] for error in problem["errors"]] == ["orderId", "amount"]
 
 
+class TestIdempotencyKey:
+    @pytest.mark.parametrize("key", NOT_KEYS, ids=shown)
+    @pytest.mark.parametrize("path", [CANCEL, CANCEL_BY_KEY])
+    async def test_that_cannot_be_one_is_refused(self, door: Door, path: str, key: str) -> None:
+        request = door.api.build_request("POST", path, json=CANCEL_BODY)
+        others = [item for item in request.headers.raw if item[0].lower() != b"idempotency-key"]
+        request.headers = httpx.Headers([*others, (b"idempotency-key", key.encode("latin-1"))])
+
+        problem = await door.refuses(400, request)
+
+        assert problem["code"] in {"idempotency_key_malformed", "idempotency_key_missing"}
+
+    @pytest.mark.parametrize("path", [CANCEL, CANCEL_BY_KEY])
+    async def test_may_not_be_missing(self, door: Door, path: str) -> None:
+        request = door.api.build_request("POST", path, json=CANCEL_BODY)
+        del request.headers["idempotency-key"]
+
+        problem = await door.refuses(400, request)
+
+        assert problem["code"] == "idempotency_key_missing"
+
+
 class TestBodies:
-    @pytest.mark.parametrize("path", [PREPARE, CONFIRM])
+    @pytest.mark.parametrize("path", VALID)
     async def test_without_exactly_one_reading_are_refused(self, door: Door, path: str) -> None:
         for body in unreadable_bodies(path):
             await door.refuses(400, door.api.build_request("POST", path, content=body, headers=JSON))
 
     @pytest.mark.parametrize("body", NOT_OBJECTS)
-    @pytest.mark.parametrize("path", [PREPARE, CONFIRM])
+    @pytest.mark.parametrize("path", VALID)
     async def test_are_objects_with_something_in_them(self, door: Door, path: str, body: bytes) -> None:
         await door.refuses(422, door.api.build_request("POST", path, content=body, headers=JSON))
 
     @pytest.mark.parametrize("content_type", CONTENT_TYPES)
-    async def test_of_another_type_are_refused(self, door: Door, content_type: str) -> None:
+    @pytest.mark.parametrize("path", [CONFIRM, CANCEL])
+    async def test_of_another_type_are_refused(self, door: Door, path: str, content_type: str) -> None:
         headers = [(b"content-type", content_type.encode("latin-1"))]
-        body = json.dumps(VALID[CONFIRM]).encode()
+        body = json.dumps(VALID[path]).encode()
 
-        await door.refuses(415, door.api.build_request("POST", CONFIRM, content=body, headers=headers))
+        await door.refuses(415, door.api.build_request("POST", path, content=body, headers=headers))
 
     @pytest.mark.parametrize(
         "headers",
@@ -431,12 +566,13 @@ class TestBodies:
             [("content-type", "application/json"), ("content-encoding", "identity, gzip")],
         ],
     )
+    @pytest.mark.parametrize("path", [CONFIRM, CANCEL])
     async def test_of_no_type_of_two_or_compressed_are_refused(
-        self, door: Door, headers: list[tuple[str, str]]
+        self, door: Door, path: str, headers: list[tuple[str, str]]
     ) -> None:
-        body = json.dumps(VALID[CONFIRM]).encode()
+        body = json.dumps(VALID[path]).encode()
 
-        await door.refuses(415, door.api.build_request("POST", CONFIRM, content=body, headers=headers))
+        await door.refuses(415, door.api.build_request("POST", path, content=body, headers=headers))
 
     @pytest.mark.parametrize(
         "content_type", ["application/json", "Application/JSON", "application/json; charset=UTF-8"]
@@ -449,10 +585,11 @@ class TestBodies:
         assert problem["code"] == "payment_not_found"
 
     @pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
-    async def test_too_large_are_refused(self, door: Door, size: int) -> None:
-        body = json.dumps({**VALID[PREPARE], "orderName": "a" * size}).encode()
+    @pytest.mark.parametrize(("path", "field"), [(PREPARE, "orderName"), (CANCEL, "cancelReason")])
+    async def test_too_large_are_refused(self, door: Door, path: str, field: str, size: int) -> None:
+        body = json.dumps({**VALID[path], field: "a" * size}).encode()
 
-        await door.refuses(413, door.api.build_request("POST", PREPARE, content=body, headers=JSON))
+        await door.refuses(413, door.api.build_request("POST", path, content=body, headers=JSON))
 
     async def test_as_large_as_may_be_are_read(self, door: Door) -> None:
         body = json.dumps(VALID[CONFIRM]).encode().ljust(64 * 1024)
@@ -494,6 +631,17 @@ class TestAddresses:
         assert answer.json()["code"] in {"invalid_request", "no_such_route"}
         assert httpx.URL(f"http://api/{segment}").path.strip("/") not in answer.text
 
+    @pytest.mark.parametrize("segment", BAD_SEGMENTS, ids=shown)
+    @pytest.mark.parametrize("address", ["/payments/orders/{}/cancel", "/payments/{}/cancel"])
+    async def test_of_a_cancel_with_anything_but_an_id_in_them_are_refused(
+        self, door: Door, address: str, segment: str
+    ) -> None:
+        answer = await door.api.post(address.format(segment), json=CANCEL_BODY)
+
+        assert answer.status_code in {404, 405, 422}
+        assert answer.json()["code"] in {"invalid_request", "no_such_route", "method_not_allowed"}
+        assert set((await door.rows()).values()) == {0}
+
     @pytest.mark.parametrize(
         "address", ["/payments/orders/order", f"/payments/orders/{'o' * 65}", f"/payments/{'k' * 201}"]
     )
@@ -517,6 +665,7 @@ class TestAddresses:
             *((method, PREPARE) for method in ("PUT", "PATCH", "DELETE", "TRACE")),
             *((method, "/payments/orders/order-000001") for method in ("POST", "PUT", "PATCH", "DELETE")),
             *((method, "/health/live") for method in ("POST", "DELETE")),
+            *((method, address) for method in ("GET", "PUT", "DELETE") for address in (CANCEL, CANCEL_BY_KEY)),
         ],
     )
     async def test_take_no_other_method(self, door: Door, method: str, address: str) -> None:

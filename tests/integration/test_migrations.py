@@ -1,6 +1,7 @@
 """The schema: the same from the models and from the migrations, and as strict as the entities."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Final
 
@@ -16,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from payments import records  # noqa: F401 - its tables belong to the metadata
 from payments.db import Base
+from payments.ids import new_id
 from payments.models import Payment, Refund
+from payments.records import IdempotentRequest
 from payments.schema import alembic_config, expected_revision, migrate
-from payments.states import Cause, PaymentStatus, allowed_edges
+from payments.states import Cause, PaymentStatus, RefundStatus, allowed_edges
 from tests.builders import AT, PAYMENT_KEY, a_payment
 
 # What PostgreSQL itself says about everything of ours in a database, one kind of thing a query.
@@ -67,6 +69,26 @@ BREAKS: Final = {
     "refunded_within_amount": (PaymentStatus.REFUNDED, "refunded_amount = amount + 1"),
     "status_listed": (PaymentStatus.CREATED, "status = 'PAID'"),
 }
+
+
+# The same for `refunds`, by the status of the refund.
+REFUND_BREAKS: Final = {
+    "amount_positive": (RefundStatus.REQUESTED, "amount = 0"),
+    "amount_within_balance": (RefundStatus.REQUESTED, "amount = believed_balance + 1"),
+    "cause_listed": (RefundStatus.REQUESTED, "cause = 'nobody'"),
+    "failed_has_evidence": (RefundStatus.FAILED, "fail_code = NULL"),
+    "requested_can_be_resolved": (RefundStatus.REQUESTED, "next_check_at = NULL"),
+    "status_listed": (RefundStatus.REQUESTED, "status = 'DONE'"),
+    "succeeded_has_proof": (RefundStatus.SUCCEEDED, "transaction_key = NULL"),
+    "tax_free_within_amount": (RefundStatus.REQUESTED, "tax_free_amount = amount + 1"),
+}
+# And for `idempotent_requests`, of an answered one.
+REQUEST_BREAKS: Final = [
+    ("answered_as_a_whole", "body = NULL"),
+    ("answered_as_a_whole", "status = NULL"),
+    ("hashes_are_sha256", "key_hash = substring(key_hash FOR 31)"),
+    ("hashes_are_sha256", "fingerprint = fingerprint || fingerprint"),
+]
 
 
 def engine_of(url: str) -> Engine:
@@ -238,17 +260,15 @@ def _is_taken(connection: psycopg.Connection, start: PaymentStatus | None, end: 
 
 class TestPayments:
     def test_have_a_story_for_each_check(self, connection: psycopg.Connection) -> None:
-        assert set(_checks(connection)) == {f"ck_payments_{name}" for name in BREAKS}
+        assert set(_checks(connection, "payments")) == {f"ck_payments_{name}" for name in BREAKS}
 
     @pytest.mark.parametrize(("check", "start", "change"), [(name, *story) for name, story in BREAKS.items()])
     def test_refuse_a_row_that_breaks_it_with_no_other_check_to_help(
         self, database: str, connection: psycopg.Connection, check: str, start: PaymentStatus, change: str
     ) -> None:
         stored(database, a_payment(start))
-        for other in set(_checks(connection)) - {f"ck_payments_{check}"}:
-            connection.execute(f"ALTER TABLE payments DROP CONSTRAINT {other}".encode())
 
-        with pytest.raises(errors.CheckViolation, match=f"ck_payments_{check}"):
+        with _alone(connection, "payments", check), pytest.raises(errors.CheckViolation, match=f"ck_payments_{check}"):
             connection.execute(f"UPDATE payments SET {change}".encode())  # noqa: S608 - a table above
 
     @pytest.mark.parametrize("status", PaymentStatus)
@@ -275,11 +295,20 @@ class TestPayments:
             stored(database, a_payment(order_id=order_id, payment_key=payment_key))
 
 
-def _checks(connection: psycopg.Connection) -> list[str]:
+def _checks(connection: psycopg.Connection, table: str) -> list[str]:
     found = connection.execute(
-        "SELECT conname FROM pg_constraint WHERE conrelid = 'payments'::regclass AND contype = 'c'"
+        "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c'", [table]
     )
     return [name for (name,) in found]
+
+
+@contextmanager
+def _alone(connection: psycopg.Connection, table: str, check: str) -> Iterator[None]:
+    """With no other check to help; all of them are there again afterwards."""
+    with connection.transaction(force_rollback=True):
+        for other in set(_checks(connection, table)) - {f"ck_{table}_{check}"}:
+            connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {other}".encode())
+        yield
 
 
 class TestRefunds:
@@ -300,19 +329,90 @@ class TestRefunds:
 
         assert connection.execute("SELECT count(*) FROM refunds").fetchone() == (2,)
 
-    @pytest.mark.parametrize(
-        "change",
-        ["amount = 0", "amount = believed_balance + 1", "status = 'FAILED'", "status = 'DONE'", "cause = 'nobody'"],
-    )
-    def test_refuse_a_row_that_makes_no_sense(self, database: str, connection: psycopg.Connection, change: str) -> None:
+    def test_have_a_story_for_each_check(self, connection: psycopg.Connection) -> None:
+        assert set(_checks(connection, "refunds")) == {f"ck_refunds_{name}" for name in REFUND_BREAKS}
+
+    @pytest.mark.parametrize(("check", "status", "change"), [(name, *story) for name, story in REFUND_BREAKS.items()])
+    def test_refuse_a_row_that_breaks_it_with_no_other_check_to_help(
+        self, database: str, connection: psycopg.Connection, check: str, status: RefundStatus, change: str
+    ) -> None:
         payment = a_payment(PaymentStatus.COMPLETED)
-        stored(database, payment, _refund(payment, "refund-1"))
+        stored(database, payment, _refund(payment, "refund-1", status))
 
-        with pytest.raises(errors.CheckViolation):
-            connection.execute(f"UPDATE refunds SET {change}".encode())  # noqa: S608 - the list above
+        with _alone(connection, "refunds", check), pytest.raises(errors.CheckViolation, match=f"ck_refunds_{check}"):
+            connection.execute(f"UPDATE refunds SET {change}".encode())  # noqa: S608 - a table above
+
+    @pytest.mark.parametrize(
+        ("change", "constraint"),
+        [
+            ("refund_key = 'refund-1'", "uq_refunds_refund_key"),
+            ("request_id = (SELECT request_id FROM refunds WHERE refund_key = 'refund-1')", "uq_refunds_request_id"),
+            ("transaction_key = 'transaction-of-refund-1'", "uq_refunds_transaction_key"),
+        ],
+    )
+    def test_share_no_key_no_request_and_no_cancel_of_the_pg(
+        self, database: str, connection: psycopg.Connection, change: str, constraint: str
+    ) -> None:
+        payment = a_payment(PaymentStatus.COMPLETED)
+        first = _refund(payment, "refund-1", RefundStatus.SUCCEEDED)
+        second = _refund(payment, "refund-2", RefundStatus.SUCCEEDED)
+        stored(database, payment, first, second)
+
+        with pytest.raises(errors.UniqueViolation, match=constraint):
+            connection.execute(f"UPDATE refunds SET {change} WHERE refund_key = 'refund-2'".encode())  # noqa: S608 - a table above
 
 
-def _refund(payment: Payment, refund_key: str) -> Refund:
-    return Refund.request(
-        payment, 1_000, reason="too small", refund_key=refund_key, at=AT, check_at=AT, cause=Cause.API
+def _refund(payment: Payment, refund_key: str, status: RefundStatus = RefundStatus.REQUESTED) -> Refund:
+    refund = Refund.request(
+        payment,
+        1_000,
+        reason="too small",
+        refund_key=refund_key,
+        at=AT,
+        check_at=AT,
+        cause=Cause.API,
+        request_id=new_id(),
+    )
+    if status is RefundStatus.SUCCEEDED:
+        refund.succeed(payment, f"transaction-of-{refund_key}", at=AT, cause=Cause.API)
+    if status is RefundStatus.FAILED:
+        refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", because="balance_differs", at=AT)
+    return refund
+
+
+class TestRequests:
+    def test_have_a_story_for_each_check(self, connection: psycopg.Connection) -> None:
+        told = {f"ck_idempotent_requests_{name}" for name, _ in REQUEST_BREAKS}
+
+        assert set(_checks(connection, "idempotent_requests")) == told
+
+    @pytest.mark.parametrize(("check", "change"), REQUEST_BREAKS)
+    def test_refuse_a_row_that_breaks_it_with_no_other_check_to_help(
+        self, database: str, connection: psycopg.Connection, check: str, change: str
+    ) -> None:
+        stored(database, _answered(b"k" * 32))
+
+        with (
+            _alone(connection, "idempotent_requests", check),
+            pytest.raises(errors.CheckViolation, match=f"ck_idempotent_requests_{check}"),
+        ):
+            connection.execute(f"UPDATE idempotent_requests SET {change}".encode())  # noqa: S608 - a table above
+
+    def test_share_no_key(self, database: str) -> None:
+        stored(database, _answered(b"k" * 32))
+
+        with pytest.raises(DBAPIError, match="uq_idempotent_requests_key_hash"):
+            stored(database, _answered(b"k" * 32))
+
+
+def _answered(key_hash: bytes) -> IdempotentRequest:
+    return IdempotentRequest(
+        id=new_id(),
+        key_hash=key_hash,
+        fingerprint=b"f" * 32,
+        created_at=AT,
+        locked_until=AT,
+        status=200,
+        headers={},
+        body=b"{}",
     )

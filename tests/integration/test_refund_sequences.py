@@ -7,7 +7,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from payments.resources import Resources
+from payments.resources import Resources, open_resources
 from tests.integration.world import Sandbox, cancelling, paid, read, resolve_now
 
 AMOUNT: Final = 10_000
@@ -57,8 +57,10 @@ class BackOffice:
     async def close(self) -> None:
         """Faults are over, everything is resolved, and a last refund of one won meets whatever the console did."""
         await self._sandbox.clear_faults()
-        await resolve_now(self._resources)
-        await cancelling(self._api, 1, order_id=self.order_id)
+        async with open_resources(self._resources.settings) as worker:  # whose circuits are closed
+            await resolve_now(worker)
+            await cancelling(self._api, 1, order_id=self.order_id)
+            await resolve_now(worker)
 
     async def _ask(self) -> None:
         amount, key = self._asked

@@ -267,7 +267,7 @@ class TestOutcome:
             (422, "tax_free_exceeds_refund", "결제 서비스가 요청을 받아들이지 않았습니다."),
             (422, "invalid_request", "결제 서비스가 요청을 받아들이지 않았습니다."),
             (400, "idempotency_key_malformed", "결제 서비스가 요청을 받아들이지 않았습니다."),
-            (503, "refund_not_now", "지금은 은행이 환불을 처리하지 않습니다."),
+            (409, "refund_not_now", "지금은 은행이 환불을 처리하지 않습니다."),
         ],
     )
     async def test_refusal_is_explained_with_a_new_form_to_mend_it(

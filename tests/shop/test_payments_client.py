@@ -204,7 +204,7 @@ class TestCancelPayment:
             (409, "request_in_progress", True),
             (422, "idempotency_key_reused", True),
             (422, "refund_account_required", False),
-            (503, "refund_not_now", False),
+            (409, "refund_not_now", False),
             (503, "pg_unavailable", True),
             (503, "database_unavailable", True),
         ],

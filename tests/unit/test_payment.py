@@ -13,11 +13,15 @@ from payments.errors import (
     PaymentKeyMismatch,
     RefundAlreadyDecided,
     RefundExceedsBalance,
+    TaxFreeExceedsRefund,
     TransitionNotAllowed,
 )
+from payments.ids import new_id
 from payments.models import (
     CHECK_DELAYS,
+    DEPOSIT_GRACE,
     FIRST_DEPOSIT_CHECK,
+    REVERSAL_WATCH,
     SESSION_LIFETIME,
     Payment,
     PaymentEvent,
@@ -450,9 +454,317 @@ class TestRefund:
         assert columns(refund) == decided
         assert columns(payment) == paid_back
 
+    def test_moves_its_own_payment_only(self) -> None:
+        payment, other = a_payment(S.COMPLETED), a_payment(S.COMPLETED)
+        refund = a_refund(payment)
+        stored = columns(refund)
+
+        with pytest.raises(ValueError, match="its own payment"):
+            refund.succeed(other, "transaction-1", at=LATER, cause=Cause.API)
+
+        assert (columns(refund), other.refunded_amount) == (stored, 0)
+
+    @pytest.mark.parametrize(("tax_free", "is_taken"), [(0, True), (5_000, True), (5_001, False), (-1, False)])
+    def test_is_sold_without_tax_in_a_part_of_itself(self, tax_free: int, *, is_taken: bool) -> None:
+        payment = a_payment(S.COMPLETED)
+
+        def request() -> Refund:
+            return Refund.request(
+                payment,
+                5_000,
+                tax_free_amount=tax_free,
+                reason="too small",
+                refund_key="key-1",
+                at=AT,
+                check_at=LATER,
+                cause=Cause.API,
+            )
+
+        if is_taken:
+            assert request().tax_free_amount == tax_free
+        else:
+            with pytest.raises(TaxFreeExceedsRefund) as refused:
+                request()
+            assert refused.value.field == "taxFreeAmount"
+
+    def test_failed_keeps_the_pgs_words_and_what_they_mean(self) -> None:
+        payment = a_payment(S.COMPLETED)
+        refund = a_refund(payment)
+
+        refund.fail("EXCEED_MAX_REFUND_DUE", "환불 기한이 지났습니다.", because="too_late", at=LATER)
+
+        assert (refund.fail_reason, refund.fail_because) == ("환불 기한이 지났습니다.", "too_late")
+
+    def test_is_asked_about_quickly_at_first_and_never_before_the_pg_wants_it(self) -> None:
+        refund = a_refund(a_payment(S.COMPLETED))
+        waits = []
+
+        for not_before in (None, None, timedelta(minutes=2), timedelta(seconds=1)):
+            refund.check_later(at=AT, not_before=not_before)
+            assert refund.next_check_at is not None
+            waits.append((refund.next_check_at - AT).total_seconds())
+
+        for wait, planned in zip(waits, [2, 5, 120, 60], strict=True):
+            assert planned <= wait <= planned * 1.2
+        assert refund.check_count == 4
+
 
 def _decide(refund: Refund, payment: Payment, how: str) -> None:
     if how == "succeed":
         refund.succeed(payment, "transaction-1", at=LATER, cause=Cause.API)
     else:
         refund.fail("NOT_CANCELABLE_AMOUNT", "취소 할 수 없는 금액 입니다.", because="balance_differs", at=LATER)
+
+
+class TestAnotherKey:
+    def test_is_taken_with_the_same_lock_and_a_plan(self) -> None:
+        refund = a_refund(a_payment(S.COMPLETED))
+        before = columns(refund)
+
+        refund.ask_anew("key-2", at=LATER)
+
+        changed = {name for name, value in columns(refund).items() if value != before[name]}
+        assert changed == {"refund_key", "key_since", "next_check_at", "check_count"}
+        assert (refund.refund_key, refund.key_since, refund.requested_at) == ("key-2", LATER, AT)
+
+    @pytest.mark.parametrize("how", ["succeed", "fail"])
+    def test_is_not_taken_for_what_is_decided(self, how: str) -> None:
+        payment = a_payment(S.COMPLETED)
+        refund = a_refund(payment)
+        _decide(refund, payment, how)
+
+        with pytest.raises(RefundAlreadyDecided):
+            refund.ask_anew("key-2", at=LATER)
+
+        assert refund.refund_key == "key-1"
+
+
+class TestAdopt:
+    def test_is_a_refund_that_is_done_and_moves_the_payment(self) -> None:
+        payment = a_payment(S.COMPLETED, amount=12_000)
+
+        refund = Refund.adopt(
+            payment, 12_000, reason="관리자 취소", transaction_key="t-1", at=LATER, cause=Cause.NIGHTLY
+        )
+
+        assert (refund.status, refund.transaction_key, refund.next_check_at) == (RefundStatus.SUCCEEDED, "t-1", None)
+        assert (payment.status, history(payment)[-1].cause) == (S.REFUNDED, Cause.NIGHTLY)
+        assert refund.request_id is None
+
+    @pytest.mark.parametrize("amount", [0, 8_001])
+    def test_of_nothing_or_more_than_is_left_changes_nothing(self, amount: int) -> None:
+        payment = a_payment(S.PARTIALLY_REFUNDED, amount=12_000)
+        stored = columns(payment)
+
+        with pytest.raises(RefundExceedsBalance):
+            Refund.adopt(payment, amount, reason="?", transaction_key="t-1", at=LATER, cause=Cause.NIGHTLY)
+
+        assert columns(payment) == stored
+
+
+def begin_cancel(payment: Payment) -> None:
+    payment.begin_cancel("sold out", cancel_key="cancel-1", request_id=new_id(), at=AT, check_at=LATER, actor="kim")
+
+
+def a_cancel_under_way() -> Payment:
+    payment = a_payment(S.WAITING_FOR_DEPOSIT)
+    begin_cancel(payment)
+    return payment
+
+
+CANCEL_COLUMNS: Final = {"cancel_key", "cancel_reason", "cancel_actor", "cancel_request_id"}
+
+
+class TestGivingUp:
+    def test_is_promised_without_a_move(self) -> None:
+        payment = a_cancel_under_way()
+
+        assert (payment.status, payment.cancel_key, payment.cancel_reason) == (
+            S.WAITING_FOR_DEPOSIT,
+            "cancel-1",
+            "sold out",
+        )
+        assert (payment.next_check_at, payment.check_count) == (LATER, 0)
+        assert history(payment)[-1].to_status is S.WAITING_FOR_DEPOSIT
+
+    @pytest.mark.parametrize("status", sorted(set(S) - {S.WAITING_FOR_DEPOSIT}))
+    def test_is_promised_for_an_account_that_waits_only(self, status: PaymentStatus) -> None:
+        payment = a_payment(status)
+        stored = columns(payment)
+
+        with pytest.raises(TransitionNotAllowed):
+            begin_cancel(payment)
+
+        assert columns(payment) == stored
+
+    def test_that_the_pg_refused_leaves_no_trace_and_the_deposit_is_looked_for(self) -> None:
+        payment = a_cancel_under_way()
+
+        payment.drop_cancel(at=LATER)
+
+        assert {name: getattr(payment, name) for name in CANCEL_COLUMNS} == dict.fromkeys(CANCEL_COLUMNS)
+        assert payment.next_check_at == LATER + FIRST_DEPOSIT_CHECK
+
+    def test_under_another_key_is_the_same_promise(self) -> None:
+        payment = a_cancel_under_way()
+        before = columns(payment)
+
+        payment.renew_cancel("cancel-2", at=LATER)
+
+        changed = {name for name, value in columns(payment).items() if value != before[name]}
+        assert changed == {"cancel_key", "cancel_key_since", "next_check_at", "check_count"}
+        assert (payment.cancel_asked_at, payment.cancel_key_since) == (AT, LATER)
+
+    def test_done_keeps_which_request_it_was(self) -> None:
+        payment = a_cancel_under_way()
+        request_id = payment.cancel_request_id
+
+        payment.cancel("sold out", at=LATER, cause=Cause.RECOVERY, actor=payment.cancel_actor)
+
+        assert (payment.status, payment.cancel_key, payment.next_check_at) == (S.CANCELLED, None, None)
+        assert payment.cancel_request_id == request_id is not None
+        assert history(payment)[-1].actor == "kim"
+
+    @pytest.mark.parametrize("end", ["deposit", "overdue"])
+    def test_is_no_promise_any_more_once_the_account_has_another_end(self, end: str) -> None:
+        payment = a_cancel_under_way()
+
+        if end == "deposit":
+            payment.approve(PAYMENT_KEY, approved_at=AT, at=LATER, cause=Cause.RECOVERY)
+        else:
+            payment.fail("DEPOSIT_OVERDUE", "입금 기한이 지났습니다.", at=LATER, cause=Cause.RECOVERY)
+
+        assert (payment.cancel_key, payment.next_check_at) == (None, None)
+
+    def test_of_a_failed_attempt_is_forgotten_by_the_next_one(self) -> None:
+        payment = a_cancel_under_way()
+        payment.fail("DEPOSIT_OVERDUE", "입금 기한이 지났습니다.", at=LATER, cause=Cause.RECOVERY)
+
+        payment.retry(at=LATER)
+
+        assert (payment.cancel_key, payment.cancel_reason, payment.cancel_actor) == (None, None, None)
+
+
+def a_deposited_payment() -> Payment:
+    payment = a_payment(S.WAITING_FOR_DEPOSIT)
+    payment.approve(PAYMENT_KEY, approved_at=AT, at=AT, cause=Cause.RECOVERY)
+    payment.complete(at=AT, cause=Cause.RECOVERY)
+    return payment
+
+
+EVERY: Final = timedelta(minutes=5)
+
+
+class TestWatch:
+    def test_an_account_that_waits_is_looked_at_again_at_the_operators_pace(self) -> None:
+        payment = a_payment(S.WAITING_FOR_DEPOSIT)
+
+        payment.watch(every=EVERY, at=LATER)
+
+        assert payment.next_check_at == LATER + EVERY
+
+    @pytest.mark.parametrize(
+        ("after", "is_watched"),
+        [(timedelta(0), True), (REVERSAL_WATCH - timedelta(seconds=1), True), (REVERSAL_WATCH, False)],
+    )
+    def test_a_deposit_is_watched_while_a_bank_may_take_it_back(self, after: timedelta, *, is_watched: bool) -> None:
+        payment = a_deposited_payment()
+
+        payment.watch(every=EVERY, at=AT + after)
+
+        assert payment.next_check_at == (AT + after + EVERY if is_watched else None)
+
+    @pytest.mark.parametrize("status", sorted(set(S) - {S.WAITING_FOR_DEPOSIT, S.PENDING}))
+    def test_nothing_else_is_looked_at_again(self, status: PaymentStatus) -> None:
+        payment = a_payment(status)
+
+        payment.watch(every=EVERY, at=LATER)
+
+        assert payment.next_check_at is None
+
+    @pytest.mark.parametrize(
+        ("after", "wait"),
+        [(timedelta(0), EVERY), (timedelta(minutes=50), EVERY), (timedelta(days=2), timedelta(hours=4.8))],
+    )
+    def test_a_pay_out_is_looked_at_the_less_often_the_longer_it_takes(self, after: timedelta, wait: timedelta) -> None:
+        payment = a_deposited_payment()
+        payment.refund(12_000, at=AT, cause=Cause.API)
+
+        payment.watch(every=EVERY, at=AT + after)
+
+        assert payment.next_check_at == AT + after + wait
+
+    @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "PARTIAL_FAILED"])
+    def test_a_pay_out_that_has_ended_is_not_looked_at_again(self, end: str) -> None:
+        payment = a_deposited_payment()
+        payment.refund(12_000, at=AT, cause=Cause.API)
+        payment.follow_pay_out(end, at=LATER)
+
+        payment.watch(every=EVERY, at=LATER)
+
+        assert payment.next_check_at is None
+
+    def test_what_could_not_even_be_asked_is_asked_soon_and_does_not_count(self) -> None:
+        payment = a_payment(S.PENDING)
+
+        payment.check_soon(at=AT)
+        soon = payment.next_check_at
+        payment.check_soon(at=AT, not_before=timedelta(seconds=30))
+
+        assert (soon, payment.next_check_at) == (AT + CHECK_DELAYS[0], AT + timedelta(seconds=30))
+        assert payment.check_count == 0
+
+
+class TestPayOut:
+    def test_of_a_card_is_nobodys_business(self) -> None:
+        payment = a_payment(S.COMPLETED)
+
+        payment.refund(12_000, at=LATER, cause=Cause.API)
+
+        assert (payment.is_being_paid_out, payment.next_check_at) == (False, None)
+
+    @pytest.mark.parametrize(
+        ("said", "is_under_way", "has_failed"),
+        [
+            ("NONE", True, False),
+            ("PENDING", True, False),
+            ("COMPLETED", False, False),
+            ("FAILED", False, True),
+            ("PARTIAL_FAILED", False, True),
+        ],
+    )
+    def test_is_under_way_until_the_pg_says_how_it_ended_and_its_failure_is_news_once(
+        self,
+        said: str,
+        *,
+        is_under_way: bool,
+        has_failed: bool,
+    ) -> None:
+        payment = a_deposited_payment()
+        payment.refund(5_000, at=LATER, cause=Cause.API)
+
+        news = [payment.follow_pay_out(said, at=LATER) for _ in range(2)]
+
+        assert (payment.is_being_paid_out, news) == (is_under_way, [has_failed, False])
+        assert payment.pay_out_failed_at == (LATER if has_failed else None)
+
+    def test_of_the_next_part_begins_anew(self) -> None:
+        payment = a_deposited_payment()
+        payment.refund(5_000, at=AT, cause=Cause.API)
+        payment.follow_pay_out("COMPLETED", at=AT)
+
+        payment.refund(5_000, at=LATER, cause=Cause.API)
+
+        assert (payment.is_being_paid_out, payment.account_refund_asked_at) == (True, LATER)
+        assert payment.next_check_at == LATER + FIRST_DEPOSIT_CHECK
+
+
+class TestOverdue:
+    @pytest.mark.parametrize(
+        ("late", "is_overdue"), [(timedelta(0), False), (DEPOSIT_GRACE, False), (DEPOSIT_GRACE * 1.01, True)]
+    )
+    def test_is_an_account_only_when_nothing_can_be_on_its_way(self, late: timedelta, *, is_overdue: bool) -> None:
+        payment = a_payment(S.WAITING_FOR_DEPOSIT)
+        assert ACCOUNT.due_at is not None
+
+        assert payment.is_deposit_overdue(at=ACCOUNT.due_at + late) == is_overdue

@@ -191,6 +191,10 @@ function showDeposit({ knowledge, orderStatus, paymentStatus, receiptUrl, ...see
   if (showPaid(orderStatus, receiptUrl)) return orderStatus === "PAID" ? null : DECIDED; // a bank may take it back
   if (orderStatus === "CANCELLED") return decided("error", "취소된 주문입니다", "이 계좌로 입금하지 마세요. 새로 주문해 주세요.");
   if (paymentStatus === "FAILED" || paymentStatus === "CREATED") return showDepositOver();
+  if (seen.needsSupport) {
+    show("error", "입금하신 금액이 주문 금액과 다릅니다", "더 입금하지 말고 고객센터로 문의해 주세요.");
+    return null; // a bank may take it back, and the right amount may come
+  }
   if (paymentStatus === "WAITING_FOR_DEPOSIT") showWaiting(account, seen);
   else showPending();
   return null;

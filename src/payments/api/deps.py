@@ -36,10 +36,11 @@ def get_idempotency_key(request: Request) -> str:
     Raises:
         IdempotencyKeyMissing, IdempotencyKeyMalformed: nothing has been looked at.
     """
-    key = request.headers.get("idempotency-key")
+    keys = request.headers.getlist("idempotency-key")
+    key = "".join(keys[:1])
     if not key:
         raise IdempotencyKeyMissing
-    if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+    if len(keys) > 1 or _IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise IdempotencyKeyMalformed
     return key
 

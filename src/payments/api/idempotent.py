@@ -1,7 +1,6 @@
 """A route that is carried out once for each Idempotency-Key, and answers every repetition byte for byte the same."""
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
@@ -14,8 +13,6 @@ from payments.usecases.idempotency import Begun, KeptAnswer, Name, begin, keep, 
 
 Work = Callable[[UUID], Awaitable[Response]]
 
-# Not known yet: the same key asks again, and gets the same bytes until it is known.
-_PROVISIONAL: Final = HTTPStatus.ACCEPTED
 # These say nothing about the request itself, so they are not its answer.
 _NO_ANSWER: Final = (Busy, NotFound, Unavailable)
 
@@ -33,7 +30,7 @@ async def once(name: Name, work: Work, *, resources: Resources) -> Response:
 
 
 async def _once(name: Name, work: Work, *, resources: Resources) -> Response:
-    begun = await begin(name, provisional=_PROVISIONAL, sessions=resources.sessions, lease=resources.request_lease)
+    begun = await begin(name, sessions=resources.sessions, lease=resources.request_lease)
     if isinstance(begun, KeptAnswer):
         return _response(begun)
     return await _answer(begun, work, resources=resources)
@@ -51,8 +48,7 @@ async def _answer(begun: Begun, work: Work, *, resources: Resources) -> Response
         await release(begun.request_id, sessions=resources.sessions)
         return _response(begun.kept)
     answer = KeptAnswer(response.status_code, _headers(response), bytes(response.body))
-    await keep(begun.request_id, answer, sessions=resources.sessions)
-    return response
+    return _response(await keep(begun.request_id, answer, sessions=resources.sessions))
 
 
 def _headers(response: Response) -> dict[str, str]:

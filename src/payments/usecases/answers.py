@@ -73,11 +73,11 @@ async def record(
         case DepositAwaited(payment=held):
             await _record_deposit_awaited(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case Declined():
-            await _record_declined(session, payment, answer, cause=cause, at=at)
+            await _record_declined(session, payment, answer, is_fresh=is_fresh, cause=cause, at=at)
         case Cancelled(payment=held):
             await _record_cancelled(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case Unknown():
-            await _record_unknown(session, payment, answer, at=at)
+            await _record_unknown(session, payment, answer, is_fresh=is_fresh, at=at)
 
 
 async def _record_earlier_attempt(session: AsyncSession, payment: Payment, answer: Answer, *, at: datetime) -> None:
@@ -198,9 +198,11 @@ async def _record_reversal(
 
 
 async def _record_declined(
-    session: AsyncSession, payment: Payment, declined: Declined, *, cause: Cause, at: datetime
+    session: AsyncSession, payment: Payment, declined: Declined, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
-    if payment.status in OPEN:
+    if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
+        payment.next_check_at = at  # from before the account was issued, perhaps
+    elif payment.status in OPEN:
         payment.fail(declined.code, declined.message, at=at, cause=cause)
         await announce(session, payment, EventType.FAILED, at=at)
         log.info("payment.failed", order_id=payment.order_id, pg_code=declined.code, cause=cause.value)
@@ -229,20 +231,26 @@ async def _record_cancelled(
         await adopt_cancels(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
 
 
-async def _record_unknown(session: AsyncSession, payment: Payment, unknown: Unknown, *, at: datetime) -> None:
+async def _record_unknown(
+    session: AsyncSession, payment: Payment, unknown: Unknown, *, is_fresh: bool, at: datetime
+) -> None:
     if payment.status is PaymentStatus.PENDING:
         plan = payment.check_later if unknown.was_sent else payment.check_soon
         plan(at=at, not_before=unknown.retry_after)
         log.warning("payment.outcome_unknown", order_id=payment.order_id, because=unknown.because.value)
     if unknown.because is UnknownBecause.MISMATCH and unknown.payment is not None:
         await note_mismatch(session, payment, unknown.payment, at=at)
+        if is_fresh and _is_deposit(payment, unknown.payment):
+            payment.deposited_amount = unknown.payment.total_amount
+
+
+def _is_deposit(payment: Payment, held: PgPayment) -> bool:
+    return payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and held.status is PgStatus.DONE
 
 
 async def note_mismatch(session: AsyncSession, payment: Payment, held: PgPayment, *, at: datetime) -> None:
     """The PG showed another order, key or amount than it was asked about."""
-    is_deposit = payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and held.status is PgStatus.DONE
-    if is_deposit:
-        payment.deposited_amount = held.total_amount
+    is_deposit = _is_deposit(payment, held)
     kind = DiscrepancyKind.DEPOSIT_AMOUNT_DIFFERS if is_deposit else DiscrepancyKind.AMOUNT_DIFFERS_AT_PG
     await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
 

@@ -8,7 +8,7 @@ import structlog
 
 from payments import discrepancies
 from payments.db import Sessions, insist, transaction
-from payments.gateways.pg import Answer, Cancelled, PaymentGateway, RefundRefused, Unknown
+from payments.gateways.pg import Answer, Cancelled, DepositAwaited, PaymentGateway, RefundRefused, Unknown
 from payments.models import Payment
 from payments.queries import get_payment_to_change
 from payments.records import DiscrepancyKind, Json
@@ -58,10 +58,11 @@ async def _record(
         await record(session, payment, shown, question=question, cause=cause, at=now)
         if payment.status is not PaymentStatus.WAITING_FOR_DEPOSIT or payment.cancel_key != one.cancel_key:
             return payment
-        if (refused is not None and not isinstance(shown, Unknown)) or payment.deposited_amount is not None:
+        is_waiting = isinstance(shown, DepositAwaited)
+        if (refused is not None and is_waiting) or payment.deposited_amount is not None:
             payment.drop_cancel(at=now)
             log.warning("cancel.refused", order_id=one.order_id, pg_code=refused and refused.code)
-        elif not isinstance(shown, Unknown) and _is_to_be_renewed(payment, at=now):
+        elif is_waiting and _is_to_be_renewed(payment, at=now):
             payment.renew_cancel(secrets.token_urlsafe(32), at=now)
             log.warning("cancel.asked_anew", order_id=one.order_id)
         else:

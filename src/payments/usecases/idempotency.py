@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +14,9 @@ from payments.errors import ConcurrentUpdate, IdempotencyKeyReused, RequestInPro
 from payments.ids import new_id
 from payments.queries import database_now, get_request, lock_request
 from payments.records import IdempotentRequest, Json
+
+# Not known yet: the same key asks again, and gets the same bytes until it is known.
+PROVISIONAL: Final = 202
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class Name:
         return cls(key_hash, hmac.digest(key.encode(), content.encode(), "sha256"))
 
 
-async def begin(name: Name, *, provisional: int, sessions: Sessions, lease: timedelta) -> Begun | KeptAnswer:
-    """Take a request up, or find its answer. An answer with the status `provisional` may still change.
+async def begin(name: Name, *, sessions: Sessions, lease: timedelta) -> Begun | KeptAnswer:
+    """Take a request up, or find its answer. A provisional one may still change.
 
     Whoever takes it up holds it for `lease`, which must be longer than the work; then it is taken for dead and the
     next repetition goes on with it.
@@ -62,23 +66,31 @@ async def begin(name: Name, *, provisional: int, sessions: Sessions, lease: time
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
-                return await _take_up(session, name, provisional=provisional, lease=lease)
+                return await _take_up(session, name, lease=lease)
         except ConcurrentUpdate:  # two first ones at the same moment
             continue
     raise RequestInProgress
 
 
-async def keep(request_id: UUID, answer: KeptAnswer, *, sessions: Sessions) -> None:
-    """Keep the answer, so that every repetition gets it; nobody holds the request any more."""
+async def keep(request_id: UUID, answer: KeptAnswer, *, sessions: Sessions) -> KeptAnswer:
+    """Keep the answer, so that every repetition gets it; nobody holds the request any more.
 
-    async def _keep() -> None:
+    Returns:
+        The answer to send: another one if it has been decided while its holder was taken for dead.
+    """
+
+    async def _keep() -> KeptAnswer:
         async with transaction(sessions) as session:
             request = await get_request(session, request_id)
+            kept = _kept(request)
+            if kept is not None and kept.status != PROVISIONAL:
+                return kept
             headers: dict[str, Json] = dict(answer.headers)
             request.status, request.headers, request.body = answer.status, headers, answer.body
             request.locked_until = await database_now(session)
+            return answer
 
-    await insist(_keep)
+    return await insist(_keep)
 
 
 async def release(request_id: UUID, *, sessions: Sessions) -> None:
@@ -92,7 +104,7 @@ async def release(request_id: UUID, *, sessions: Sessions) -> None:
     await insist(_release)
 
 
-async def _take_up(session: AsyncSession, name: Name, *, provisional: int, lease: timedelta) -> Begun | KeptAnswer:
+async def _take_up(session: AsyncSession, name: Name, *, lease: timedelta) -> Begun | KeptAnswer:
     found = await lock_request(session, name.key_hash)
     if found is None:
         now = await database_now(session)
@@ -111,7 +123,7 @@ async def _take_up(session: AsyncSession, name: Name, *, provisional: int, lease
     if request.locked_until > now:
         raise RequestInProgress
     kept = _kept(request)
-    if kept is not None and kept.status != provisional:
+    if kept is not None and kept.status != PROVISIONAL:
         return kept
     request.locked_until = now + lease
     return Begun(request.id, kept)

@@ -144,7 +144,7 @@ async def _ask(one: OpenRefund, *, pg: PaymentGateway) -> Told:
 async def _doubt(one: OpenRefund, refused: Refused, *, pg: PaymentGateway) -> Told:
     """Look before a refusal is believed: perhaps our own earlier request did it, or somebody in the PG's console."""
     if refused.because is RefusedBecause.ACCOUNT and one.order.account is None:
-        return Told(Refused(RefusedBecause.OTHER, *_ACCOUNT_NOT_KEPT))
+        refused = Refused(RefusedBecause.OTHER, *_ACCOUNT_NOT_KEPT)
     may_be_done = one.was_asked_before or refused.because is RefusedBecause.BALANCE_DIFFERS
     if not may_be_done and refused.because is not RefusedBecause.OTHER:
         return Told(refused)

@@ -97,15 +97,17 @@ async def adopt_cancels(
     """
     refunds = list(await refunds_of(session, payment.id))
     waiting = next((refund for refund in refunds if refund.status is RefundStatus.REQUESTED), None)
+    is_beyond_us = False
     for cancel in _unrecorded(held, refunds):
         if waiting is not None and _fits(cancel, waiting):
             continue
         if cancel.amount > payment.refundable_amount:
-            is_fresh = True  # the books cannot be brought together, however old the answer is
+            is_beyond_us = True  # the books cannot be brought together, however old the answer is
             break
         await _adopt(session, payment, cancel, cause=cause, at=at)
     await _follow_pay_out(session, payment, held, is_fresh=is_fresh, at=at)
-    if is_fresh and waiting is None and held.balance_amount != payment.refundable_amount:
+    is_settled = is_fresh and waiting is None
+    if (is_settled or is_beyond_us) and held.balance_amount != payment.refundable_amount:
         await discrepancies.note(session, DiscrepancyKind.REFUND_DIFFERS_AT_PG, payment, theirs=as_theirs(held), at=at)
 
 
