@@ -20,7 +20,7 @@ demo: .venv/run ## Buy something from the running set and print what happens
 	@$(BIN)/payments demo-purchase --port-base $(PORT_BASE)
 
 test: .venv/dev ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev ## Lint, formatting, types, architecture
 	$(BIN)/ruff check
@@ -37,7 +37,8 @@ bench: .venv/dev ## Measure the confirm path on this machine
 
 proof: .venv/dev ## Run the longer proofs: races and random sequences, many times over
 	$(BIN)/python -m pytest -n 2 --dist loadfile --proof tests/integration/test_races.py tests/integration/test_storms.py \
-		tests/integration/test_refund_races.py tests/integration/test_refund_storms.py
+		tests/integration/test_refund_races.py tests/integration/test_refund_storms.py \
+		tests/gateways/test_toss.py tests/gateways/test_toss_refunds.py
 
 lock: .venv/dev ## Write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements.txt

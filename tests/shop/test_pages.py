@@ -286,6 +286,7 @@ class TestCallsOfThePages:
             "paymentStatus": "PENDING",
             "depositReversed": False,
             "dueDatePassed": False,
+            "needsSupport": False,
             "receiptUrl": "https://receipt.test/1",
         }
 
