@@ -34,7 +34,6 @@ class OpenCancel:
     amount: int  # won that were to be paid in
     reason: str
     cancel_key: str
-    request_id: UUID | None
     version: int  # of the payment as it was promised
 
 
@@ -73,6 +72,5 @@ def open_cancel(payment: Payment) -> OpenCancel | None:
         amount=payment.amount,
         reason=payment.cancel_reason or "",
         cancel_key=payment.cancel_key,
-        request_id=payment.cancel_request_id,
         version=payment.version,
     )
