@@ -6,11 +6,13 @@ from typing import Final
 
 from payments.db import Base
 from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgVirtualAccount
+from payments.leases import Lease
 from payments.models import Payment, Refund, VirtualAccount
 from payments.states import Cause, PaymentMethod, PaymentStatus
 
 AT: Final = datetime(2026, 11, 2, 3, 0, tzinfo=UTC)
 LATER: Final = AT + timedelta(minutes=1)
+LEASE: Final = Lease(LATER - AT)
 ORDER_ID: Final = "order-000001"
 PAYMENT_KEY: Final = "tviva20261102120000Ab1Cd"
 CONFIRM_KEY: Final = "confirm-key-of-this-attempt"
@@ -104,9 +106,7 @@ def columns(entity: Base) -> dict[str, object]:
 
 
 def _begin_confirm(payment: Payment, payment_key: str) -> None:
-    payment.begin_confirm(
-        payment_key, payment.amount, confirm_key=CONFIRM_KEY, at=AT, check_at=AT + timedelta(seconds=60)
-    )
+    payment.begin_confirm(payment_key, payment.amount, confirm_key=CONFIRM_KEY, at=AT, lease=LEASE)
 
 
 def _walk_to(payment: Payment, status: PaymentStatus, payment_key: str) -> None:

@@ -2,23 +2,21 @@
 
 import argparse
 import asyncio
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from payments import __version__
+from payments.arguments import Command, add, settings_from_environment
+from payments.cli_jobs import add_jobs
 from payments.errors import DatabaseUnavailable
 from payments.local.plan import HIGHEST_BASE
-from payments.observability import configure_logging
-from payments.settings import Settings, SettingsInvalid, read_settings
+from payments.settings import SettingsInvalid
 
 DONE: Final = 0
 USAGE_WRONG: Final = 2
 HIGHEST_PORT: Final = 65_535
-
-Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,11 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add(commands, "run", _run, "start everything on this machine", "payments run --port-base 9000", _run_options)
-    _add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000", _server_options)
-    _add(commands, "worker", _worker, "do the jobs that nobody waits for", "payments worker")
-    _add(commands, "migrate", _migrate, "bring the database schema to the newest version", "payments migrate")
-    _add(
+    add(commands, "run", _run, "start everything on this machine", "payments run --port-base 9000", _run_options)
+    add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000", _server_options)
+    add(commands, "worker", _worker, "do the jobs that nobody waits for", "payments worker")
+    add(commands, "migrate", _migrate, "bring the database schema to the newest version", "payments migrate")
+    add(
         commands,
         "demo-purchase",
         _demo_purchase,
@@ -54,42 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         "payments demo-purchase --port-base 9000",
         _demo_options,
     )
-    _add_refunds(commands)
+    add_jobs(commands)
     return parser
-
-
-def _add_refunds(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    refunds = commands.add_parser(
-        "refunds",
-        help="look after money that goes back",
-        description="Look after money that goes back.",
-        epilog="Example: payments refunds resolve",
-    )
-    verbs = refunds.add_subparsers(required=True, metavar="VERB")
-    _add(
-        verbs,
-        "resolve",
-        _resolve_refunds,
-        "ask the payment gateway about every refund whose outcome is unknown, now",
-        "payments refunds resolve --order order-20261122-0001 --json",
-        _resolve_options,
-    )
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Command,
-    summary: str,
-    example: str,
-    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
-) -> None:
-    parser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper() + summary[1:]}.", epilog=f"Example: {example}"
-    )
-    parser.set_defaults(run=run)
-    if add_options is not None:
-        add_options(parser)
 
 
 def _server_options(parser: argparse.ArgumentParser) -> None:
@@ -134,32 +98,10 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
     _base_option(parser)
 
 
-def _resolve_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--order", metavar="ORDER_ID", help="only the refund of this order (default: all)")
-    parser.add_argument(
-        "--limit", type=count, default=1000, metavar="N", help="at most N, oldest first (default: %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def count(text: str) -> int:
-    """How many, at least one."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _settings(*, log_to: TextIO) -> Settings:
-    settings = read_settings(os.environ)
-    configure_logging(settings.log_format, to=log_to)
-    return settings
-
-
 def _api(options: argparse.Namespace) -> int:
     from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
 
-    settings = _settings(log_to=sys.stdout)
+    settings = settings_from_environment(log_to=sys.stdout)
     try:
         serve(settings, host=options.host, port=options.port)
     except OSError as error:
@@ -171,7 +113,7 @@ def _api(options: argparse.Namespace) -> int:
 def _worker(_: argparse.Namespace) -> int:
     from payments.jobs import work  # noqa: PLC0415 - the same for the scheduler
 
-    asyncio.run(work(_settings(log_to=sys.stdout)))
+    asyncio.run(work(settings_from_environment(log_to=sys.stdout)))
     return DONE
 
 
@@ -179,7 +121,7 @@ def _migrate(_: argparse.Namespace) -> int:
     from payments.schema import expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
 
     try:
-        migrate(_settings(log_to=sys.stderr).database_url.get_secret_value())
+        migrate(settings_from_environment(log_to=sys.stderr).database_url.get_secret_value())
     except DatabaseUnavailable:
         print(
             "payments: cannot work on the database of DATABASE_URL: it cannot be reached, refuses the login, "
@@ -189,17 +131,6 @@ def _migrate(_: argparse.Namespace) -> int:
         return USAGE_WRONG
     print(f"The database is at {expected_revision()}.")
     return DONE
-
-
-def _resolve_refunds(options: argparse.Namespace) -> int:
-    from payments.reports import resolve  # noqa: PLC0415 - the other commands start faster without it
-
-    settings = _settings(log_to=sys.stderr)
-    try:
-        return asyncio.run(resolve(settings, order_id=options.order, limit=options.limit, as_json=options.json))
-    except DatabaseUnavailable as error:
-        print(f"payments: {error.detail}", file=sys.stderr)
-        return USAGE_WRONG
 
 
 def _run(options: argparse.Namespace) -> int:

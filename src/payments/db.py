@@ -4,11 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import ClassVar, Final, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, Enum, MetaData, String
+from sqlalchemy import BigInteger, Date, DateTime, Enum, MetaData, String
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -24,7 +24,7 @@ from payments.errors import (
     Unavailable,
 )
 
-type_map = {datetime: DateTime(timezone=True), int: BigInteger, str: String}
+type_map = {datetime: DateTime(timezone=True), date: Date(), int: BigInteger, str: String}
 
 
 class Base(DeclarativeBase):
@@ -81,6 +81,7 @@ CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
     "uq_refunds_request_id": ConcurrentUpdate,
     "uq_refunds_transaction_key": ConcurrentUpdate,  # the same cancel was adopted by somebody else
     "uq_idempotent_requests_key_hash": ConcurrentUpdate,
+    "pk_nightly_runs": ConcurrentUpdate,  # another worker took the same night
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html

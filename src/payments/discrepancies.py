@@ -1,11 +1,15 @@
 """Differences between orders, payments and the PG, noted once and kept until somebody resolves them."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import structlog
+from sqlalchemy import case, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from payments.errors import DiscrepancyNotFound
 from payments.ids import new_id
 from payments.models import Payment
 from payments.records import Discrepancy, DiscrepancyKind, Json, Severity
@@ -22,27 +26,120 @@ async def note(
     at: datetime,
     subject: str | None = None,
     severity: Severity = Severity.CRITICAL,
-) -> None:
-    """Note a difference; seen again, only its `last_seen_at` moves. `theirs` is the other side's view of it."""
+) -> bool:
+    """Note how a payment of ours differs; `theirs` is the other side's view of it. Answers as `note_subject`."""
     ours: dict[str, Json] = {
         "status": payment.status.value,
         "amount": payment.amount,
         "refundedAmount": payment.refunded_amount,
         "attempt": payment.attempt,
     }
+    return await note_subject(
+        session,
+        kind,
+        subject or payment.order_id,
+        payment_id=payment.id,
+        ours=ours,
+        theirs=theirs,
+        at=at,
+        severity=severity,
+    )
+
+
+async def note_subject(
+    session: AsyncSession,
+    kind: DiscrepancyKind,
+    subject: str,
+    *,
+    payment_id: UUID | None,
+    ours: dict[str, Json],
+    theirs: dict[str, Json],
+    at: datetime,
+    severity: Severity = Severity.CRITICAL,
+) -> bool:
+    """Note a difference about an order that may have no payment here; answers whether it is new.
+
+    Seen again, only its `last_seen_at` moves; unless somebody resolved it and the other side has changed since: then
+    it is open again, and alerted again.
+    """
     row = insert(Discrepancy).values(
         id=new_id(),
         kind=kind,
-        subject=subject or payment.order_id,
+        subject=subject,
         severity=severity,
-        payment_id=payment.id,
+        payment_id=payment_id,
         ours=ours,
         theirs=theirs,
         first_seen_at=at,
         last_seen_at=at,
+        next_alert_at=at,
     )
+    has_changed = or_(Discrepancy.ours != row.excluded.ours, Discrepancy.theirs != row.excluded.theirs)
+    is_open_again = Discrepancy.resolved_at.is_not(None) & has_changed
     seen_again = row.on_conflict_do_update(
-        index_elements=[Discrepancy.kind, Discrepancy.subject], set_={Discrepancy.last_seen_at: at}
+        index_elements=[Discrepancy.kind, Discrepancy.subject],
+        set_={
+            Discrepancy.last_seen_at: at,
+            Discrepancy.ours: row.excluded.ours,
+            Discrepancy.theirs: row.excluded.theirs,
+            Discrepancy.first_seen_at: case((is_open_again, at), else_=Discrepancy.first_seen_at),
+            Discrepancy.alerted_at: case((is_open_again, None), else_=Discrepancy.alerted_at),
+            Discrepancy.next_alert_at: case((is_open_again, at), else_=Discrepancy.next_alert_at),
+            Discrepancy.resolved_by: case((is_open_again, None), else_=Discrepancy.resolved_by),
+            Discrepancy.resolution: case((is_open_again, None), else_=Discrepancy.resolution),
+            Discrepancy.resolved_at: case((is_open_again, None), else_=Discrepancy.resolved_at),
+        },
     ).returning(Discrepancy.first_seen_at)
-    if await session.scalar(seen_again) == at:
-        log.error("discrepancy.noted", kind=kind.value, order_id=payment.order_id, severity=severity.value)
+    is_new = await session.scalar(seen_again) == at
+    if is_new:
+        log.error("discrepancy.noted", kind=kind.value, subject=subject, severity=severity.value)
+    return is_new
+
+
+async def claim_alerts(session: AsyncSession, *, now: datetime, until: datetime, limit: int) -> Sequence[Discrepancy]:
+    """Take critical differences of which nobody was told yet, oldest first; they come back at `until` at the latest."""
+    untold = (
+        select(Discrepancy)
+        .where(
+            Discrepancy.alerted_at.is_(None),
+            Discrepancy.resolved_at.is_(None),
+            Discrepancy.severity == Severity.CRITICAL,
+            Discrepancy.next_alert_at <= now,
+        )
+        .order_by(Discrepancy.next_alert_at, Discrepancy.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    found = (await session.scalars(untold)).all()
+    for one in found:
+        one.next_alert_at = until
+    return found
+
+
+async def were_told(session: AsyncSession, ids: Sequence[UUID], *, at: datetime) -> None:
+    """A person was told of these."""
+    await session.execute(update(Discrepancy).where(Discrepancy.id.in_(ids)).values(alerted_at=at))
+
+
+async def listed(
+    session: AsyncSession, *, kind: DiscrepancyKind | None, resolved_too: bool, limit: int
+) -> Sequence[Discrepancy]:
+    """Differences, newest first; open ones unless all are asked for."""
+    found = select(Discrepancy).order_by(Discrepancy.first_seen_at.desc(), Discrepancy.id).limit(limit)
+    if kind is not None:
+        found = found.where(Discrepancy.kind == kind)
+    if not resolved_too:
+        found = found.where(Discrepancy.resolved_at.is_(None))
+    return (await session.scalars(found)).all()
+
+
+async def find(session: AsyncSession, discrepancy_id: UUID) -> Discrepancy:
+    """One difference, locked.
+
+    Raises:
+        DiscrepancyNotFound: there is none with this id.
+    """
+    found = await session.scalar(select(Discrepancy).where(Discrepancy.id == discrepancy_id).with_for_update())
+    if found is None:
+        raise DiscrepancyNotFound
+    return found

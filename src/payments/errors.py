@@ -3,7 +3,8 @@
 PaymentError
 ├── NotFound
 │   ├── PaymentNotFound            no payment for this order or payment key
-│   └── OrderNotFound              the order service does not know the order
+│   ├── OrderNotFound              the order service does not know the order
+│   └── DiscrepancyNotFound        no discrepancy has this id
 ├── Conflict                       the request is well formed, and the state says no
 │   ├── AmountMismatch             another amount than the payment was prepared with
 │   ├── OrderAmountMismatch        another amount than the order service holds
@@ -43,6 +44,8 @@ PaymentError
 ├── InvalidIdempotencyKey
 │   ├── IdempotencyKeyMissing      a request that must not happen twice has no name
 │   └── IdempotencyKeyMalformed    or one that cannot be one
+├── Unauthenticated                who asks has not shown who they are
+│   └── WebhookNotGenuine          it is not signed as it must be
 ├── PaymentDeclined                the PG refused; carries its code and message
 └── Unavailable                    nothing was changed or lost; come back later
     ├── PgUnavailable              the PG keeps failing and is left alone for a while
@@ -78,6 +81,11 @@ class PaymentNotFound(NotFound):
 class OrderNotFound(NotFound):
     code = "order_not_found"
     detail = "The order service does not know this order."
+
+
+class DiscrepancyNotFound(NotFound):
+    code = "discrepancy_not_found"
+    detail = "There is no discrepancy with this id."
 
 
 class Conflict(PaymentError):
@@ -290,6 +298,15 @@ class IdempotencyKeyMissing(InvalidIdempotencyKey):
 class IdempotencyKeyMalformed(InvalidIdempotencyKey):
     code = "idempotency_key_malformed"
     detail = "An Idempotency-Key is one to 300 visible ASCII characters."
+
+
+class Unauthenticated(PaymentError):
+    pass
+
+
+class WebhookNotGenuine(Unauthenticated):
+    code = "webhook_not_genuine"
+    detail = "The signature is missing or wrong."
 
 
 class PaymentDeclined(PaymentError):

@@ -1,46 +1,69 @@
-"""The worker: a scheduler that fires, and use cases that work."""
+"""The worker: a scheduler that fires, and use cases that work. Claims, leases and due times live in the database."""
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from datetime import timedelta
-from typing import Final
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from payments.background import Crew
+from payments.db import transaction
 from payments.errors import Unavailable
-from payments.resources import Resources, open_resources
+from payments.nightly import check_orders_of, reconcile_day
+from payments.queries import database_now, note_job, pull_forward, take_back
+from payments.records import Job, Json, NightlyCheck
+from payments.resources import WORKER, Resources, open_resources
 from payments.settings import Settings
-from payments.usecases.recover import recover, watch
-from payments.usecases.refund import resolve_due_refunds
+from payments.states import Cause
+from payments.usecases import expire as expiry
+from payments.usecases import recover, refund
+from payments.usecases.alert import alert_new
+from payments.usecases.deliver import deliver_due
+from payments.usecases.forget import forget
+from payments.usecases.nights import run_due_nights
+from payments.usecases.work_webhooks import work_webhooks
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 SEOUL: Final = "Asia/Seoul"  # the business day
-RECOVER_EVERY: Final = timedelta(seconds=1)
 DRAIN_LIMIT: Final = timedelta(seconds=10)
+AT_ONCE: Final = 50  # questions to the PG under way in each of the crews
+TAKEN_BACK_AT_ONCE: Final = 500
+# How often it is written down that a job goes well; when it begins or ceases to, at once.
+NOTE_EVERY: Final = timedelta(seconds=10)
+
+Run = Callable[["Worker"], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process that does what nobody waits for."""
+
+    resources: Resources
+    noted: dict[Job, tuple[float, str | None]] = field(default_factory=dict)
+    crews: dict[Job, Crew] = field(default_factory=dict)
+
+    def crew(self, job: Job) -> Crew:
+        return self.crews.setdefault(job, Crew(self.resources.background, size=AT_ONCE))
 
 
 async def work(settings: Settings) -> None:
-    """Run the jobs until SIGTERM or SIGINT, then finish what is held."""
+    """Run the jobs until SIGTERM or SIGINT, then finish what is held and give back the rest."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with open_resources(settings) as resources:
-        scheduler = AsyncIOScheduler(timezone=SEOUL)
-        for job in (recover_due, watch_due, resolve_due):
-            scheduler.add_job(
-                job,
-                "interval",
-                seconds=RECOVER_EVERY.total_seconds(),
-                args=[resources],
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,  # late is better than never
-            )
+    async with open_resources(settings, role=WORKER) as resources:
+        scheduler = schedule(Worker(resources))
         scheduler.start()
-        log.info("worker.started", toss=settings.toss_api_url)
+        _log_start(settings)
         await stopping.wait()
         scheduler.pause()
         left = await resources.background.drain(DRAIN_LIMIT)
@@ -48,28 +71,184 @@ async def work(settings: Settings) -> None:
         log.info("worker.stopped", left_to_others=left)
 
 
-async def recover_due(resources: Resources) -> None:
-    """Ask the PG about every payment whose outcome is unknown and due."""
-    await _finish(resources, recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease))
+def schedule(worker: Worker) -> AsyncIOScheduler:
+    """The jobs of one worker; any number of workers may run them against one database."""
+    scheduler = AsyncIOScheduler(timezone=SEOUL)
+    for job, (every, run) in JOBS.items():
+        scheduler.add_job(
+            perform,
+            "interval",
+            seconds=every.total_seconds(),
+            args=[worker, job, run],
+            id=job.value,
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,  # late is better than never
+        )
+    return scheduler
 
 
-async def watch_due(resources: Resources) -> None:
-    """Look at the virtual accounts that are due."""
-    every = resources.settings.toss_deposit_check
-    await _finish(
-        resources, watch(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease, every=every)
-    )
-
-
-async def resolve_due(resources: Resources) -> None:
-    """Ask the PG about every refund whose outcome is unknown and due."""
-    await _finish(
-        resources, resolve_due_refunds(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease)
-    )
-
-
-async def _finish(resources: Resources, work: Coroutine[object, object, int]) -> None:
+async def perform(worker: Worker, job: Job, run: Run) -> None:
+    """Run a job once, and write down how it went. One that fails disturbs no other, and is tried again."""
     try:
-        await resources.background.finish(work)
+        await run(worker)
     except Unavailable as error:
-        log.warning("worker.waiting", code=error.code)
+        log.warning("job.waiting", job=job.value, code=error.code)
+        await _note(worker, job, error=error.code)
+    except Exception as error:  # the worker's own loop: a bug in one job must not end the others
+        log.exception("job.failed", job=job.value, error=type(error).__name__)
+        await _note(worker, job, error=type(error).__name__)
+    else:
+        await _note(worker, job, error=None)
+
+
+async def _note(worker: Worker, job: Job, *, error: str | None) -> None:
+    noted_at, before = worker.noted.get(job, (float("-inf"), None))
+    if error == before and time.monotonic() < noted_at + NOTE_EVERY.total_seconds():
+        return
+    try:
+        async with transaction(worker.resources.sessions) as session:
+            await note_job(session, job.value, error=error)
+    except Unavailable:
+        return  # then it is overdue, which is the truth
+    worker.noted[job] = (time.monotonic(), error)
+
+
+async def _keep_busy(
+    crew: Crew, claim: Callable[[int], Awaitable[Sequence[T]]], do: Callable[[T], Coroutine[object, object, object]]
+) -> None:
+    """Claim and begin as much as the crew has hands for, until nothing is due any more."""
+    while True:
+        await crew.until_free()
+        claimed = await claim(crew.free) if crew.free else ()
+        for one in claimed:
+            crew.start(do(one))
+        if not claimed:
+            return
+
+
+async def _recover(worker: Worker) -> None:
+    held = worker.resources
+    await _keep_busy(
+        worker.crew(Job.RECOVER),
+        lambda limit: recover.claim_due(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        lambda one: recover.resolve(one, sessions=held.sessions, pg=held.pg),
+    )
+
+
+async def _watch(worker: Worker) -> None:
+    held, every = worker.resources, worker.resources.settings.toss_deposit_check
+    await _keep_busy(
+        worker.crew(Job.WATCH),
+        lambda limit: recover.claim_due_watches(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        lambda one: recover.look_at(one, every=every, sessions=held.sessions, pg=held.pg),
+    )
+
+
+async def _resolve_refunds(worker: Worker) -> None:
+    held = worker.resources
+    await _keep_busy(
+        worker.crew(Job.REFUNDS),
+        lambda limit: refund.claim_due_refunds(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        lambda one: refund.resolve_refund(one, cause=Cause.RECOVERY, sessions=held.sessions, pg=held.pg),
+    )
+
+
+async def _expire(worker: Worker) -> None:
+    held = worker.resources
+    await _keep_busy(
+        worker.crew(Job.EXPIRE),
+        lambda limit: expiry.claim_due_expiries(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        lambda one: expiry.expire(one, sessions=held.sessions, pg=held.pg),
+    )
+
+
+async def _work_webhooks(worker: Worker) -> None:
+    held = worker.resources
+    await held.background.finish(_until_none(lambda: work_webhooks(sessions=held.sessions, pg=held.pg)))
+
+
+async def _deliver(worker: Worker) -> None:
+    held = worker.resources
+    if held.subscriber is None:
+        return
+    subscriber = held.subscriber
+
+    async def _round() -> int:
+        return sum(one.delivered for one in await deliver_due(sessions=held.sessions, subscriber=subscriber))
+
+    await held.background.finish(_until_none(_round))
+
+
+async def _until_none(work_some: Callable[[], Awaitable[int]]) -> None:
+    while await work_some():
+        pass
+
+
+async def _take_back(worker: Worker) -> None:
+    async with transaction(worker.resources.sessions) as session:
+        now = await database_now(session)
+        freed = await take_back(session, now=now, limit=TAKEN_BACK_AT_ONCE)
+    if freed:
+        log.warning("work.taken_back", from_dead_processes=freed)
+
+
+async def _pull_forward(worker: Worker) -> None:
+    async with transaction(worker.resources.sessions) as session:
+        now = await database_now(session)
+        found = await pull_forward(session, now=now, limit=TAKEN_BACK_AT_ONCE)
+    if found:
+        log.warning("safety_net.caught", payments=found)
+
+
+async def _alert(worker: Worker) -> None:
+    held = worker.resources
+    if held.alerts is not None:
+        await held.background.finish(alert_new(sessions=held.sessions, alerts=held.alerts))
+
+
+async def _check_orders(worker: Worker) -> None:
+    held = worker.resources
+    if held.orders is None:
+        return
+    await _run_nights(held, NightlyCheck.ORDERS, partial(check_orders_of, held))
+
+
+async def _reconcile(worker: Worker) -> None:
+    held = worker.resources
+    await _run_nights(held, NightlyCheck.PG, partial(reconcile_day, held))
+
+
+async def _run_nights(held: Resources, kind: NightlyCheck, run: Callable[[date], Awaitable[dict[str, Json]]]) -> None:
+    nights = run_due_nights(kind, run=run, sessions=held.sessions, holder=held.presence.holder)
+    await held.background.finish(nights)
+
+
+async def _forget(worker: Worker) -> None:
+    await forget(sessions=worker.resources.sessions)
+
+
+JOBS: Final[dict[Job, tuple[timedelta, Run]]] = {
+    Job.TAKE_BACK: (timedelta(seconds=1), _take_back),
+    Job.RECOVER: (timedelta(seconds=1), _recover),
+    Job.SAFETY_NET: (timedelta(minutes=5), _pull_forward),
+    Job.WATCH: (timedelta(seconds=1), _watch),
+    Job.REFUNDS: (timedelta(seconds=1), _resolve_refunds),
+    Job.EXPIRE: (timedelta(seconds=10), _expire),
+    Job.WEBHOOKS: (timedelta(seconds=1), _work_webhooks),
+    Job.EVENTS: (timedelta(seconds=1), _deliver),
+    Job.ALERTS: (timedelta(seconds=5), _alert),
+    Job.CHECK_ORDERS: (timedelta(seconds=20), _check_orders),
+    Job.RECONCILE: (timedelta(seconds=20), _reconcile),
+    Job.FORGET: (timedelta(hours=1), _forget),
+}
+
+
+def _log_start(settings: Settings) -> None:
+    log.info("worker.started", toss=settings.toss_api_url)
+    if settings.events_url is None:
+        log.warning("worker.events_wait", hint="set EVENTS_URL and EVENTS_SECRETS, or the order service is not told")
+    if settings.orders_url is None:
+        log.warning("worker.orders_not_checked", hint="set ORDERS_URL, or nobody compares orders with payments")
+    if not settings.alert_urls:
+        log.warning("worker.alerts_nobody", hint="set ALERT_URLS, or discrepancies only stand in the log and the list")

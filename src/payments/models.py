@@ -19,6 +19,7 @@ from payments.errors import (
     TransitionNotAllowed,
 )
 from payments.ids import new_id
+from payments.leases import Lease
 from payments.states import (
     CAPTURED,
     REFUND_TRANSITIONS,
@@ -35,6 +36,7 @@ CURRENCY: Final = "KRW"
 # Toss lets the buyer take 30 minutes in the payment window, and the shop 10 more until it confirms
 # (https://docs.tosspayments.com/reference/using-api/webhook-events).
 SESSION_LIFETIME: Final = timedelta(minutes=40)
+EXPIRES_AFTER: Final = SESSION_LIFETIME + timedelta(minutes=5)  # what may be under way when the session ends
 
 # How long after an unknown answer the PG is asked again: quickly at first, because a buyer is waiting.
 CHECK_DELAYS: Final = (
@@ -63,6 +65,29 @@ PAID_OUT: Final = "COMPLETED"
 NOT_PAID_OUT: Final = frozenset({"FAILED", "PARTIAL_FAILED"})
 
 
+class AskedAbout:
+    """What the PG is asked about until it has said what happened, by one process at a time."""
+
+    next_check_at: Mapped[datetime | None]  # when it is to be asked (again); while somebody holds it, until when
+    held_by: Mapped[UUID | None]  # the process that is working on it, whose death ends that at once
+    check_count: Mapped[int]
+
+    def hold(self, lease: Lease, *, at: datetime) -> None:
+        """From now on somebody is working on it; others leave it alone until the lease ends."""
+        self.next_check_at = at + lease.length
+        self.held_by = lease.holder
+
+    def check_at(self, moment: datetime) -> None:
+        """Whoever held it is done; the PG is to be asked from `moment` on."""
+        self.next_check_at = moment
+        self.held_by = None
+
+    def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
+        """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
+        self.check_at(at + _next_delay(self.check_count, not_before))
+        self.check_count += 1
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualAccount:
     """Where the buyer is to send the money. `due_at` is None where the PG did not say."""
@@ -73,7 +98,7 @@ class VirtualAccount:
     due_at: datetime | None
 
 
-class Payment(Base):
+class Payment(AskedAbout, Base):
     """One order's payment, from prepare to its final state.
 
     Build it with `prepare` only. Every change of state goes through a method named in `states.TRANSITIONS` and leaves
@@ -97,6 +122,8 @@ class Payment(Base):
             "status <> 'WAITING_FOR_DEPOSIT' OR (payment_key IS NOT NULL AND next_check_at IS NOT NULL)",
             name="deposit_is_looked_for",
         ),
+        CheckConstraint("status <> 'CREATED' OR next_check_at IS NOT NULL", name="created_expires"),
+        CheckConstraint("held_by IS NULL OR next_check_at IS NOT NULL", name="held_until"),
         CheckConstraint("cancel_key IS NULL OR cancel_reason IS NOT NULL", name="cancel_has_reason"),
         CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
         CheckConstraint(
@@ -111,6 +138,8 @@ class Payment(Base):
             name="refunded_fits_status",
         ),
         Index("ix_payments_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+        Index("ix_payments_held_by", "held_by", postgresql_where=text("held_by IS NOT NULL")),
+        Index("ix_payments_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -142,8 +171,6 @@ class Payment(Base):
     cancel_key_since: Mapped[datetime | None]
     cancel_request_id: Mapped[UUID | None]  # the request that gave the payment up
     receipt_url: Mapped[str | None] = mapped_column(String(500))
-    next_check_at: Mapped[datetime | None]  # when the PG is to be asked (again) what happened
-    check_count: Mapped[int]
     last_sequence: Mapped[int]  # of the history
     created_at: Mapped[datetime]
     prepared_at: Mapped[datetime]  # of this attempt; its session lives `SESSION_LIFETIME` from here
@@ -191,6 +218,7 @@ class Payment(Base):
         )
         payment._note(None, PaymentStatus.CREATED, at=at, cause=cause)
         payment.status = PaymentStatus.CREATED
+        payment.check_at(at + EXPIRES_AFTER)
         return payment
 
     @property
@@ -216,6 +244,7 @@ class Payment(Base):
         self.order_name = order_name
         self.customer_email = customer_email
         self.prepared_at = at
+        self.check_at(at + EXPIRES_AFTER)
 
     def retry(self, *, at: datetime, cause: Cause = Cause.API) -> None:
         """Reopen a failed payment as a new attempt; the keys of the failed one stay in the history."""
@@ -229,6 +258,7 @@ class Payment(Base):
         self.cancel_reason = self.cancel_actor = self.cancel_request_id = None
         self.fail_code = self.fail_reason = self.pending_since = None
         self.prepared_at = at
+        self.check_at(at + EXPIRES_AFTER)
 
     def begin_confirm(
         self,
@@ -237,12 +267,12 @@ class Payment(Base):
         *,
         confirm_key: str,
         at: datetime,
-        check_at: datetime,
+        lease: Lease,
         cause: Cause = Cause.API,
     ) -> None:
         """Promise to ask the PG for the money. Must be committed before the PG is asked.
 
-        `check_at` is when someone else may conclude that this confirm died, and take it over.
+        When `lease` ends someone else may conclude that this confirm died, and take it over.
 
         Raises:
             AmountMismatch: `amount` is not what was prepared.
@@ -254,7 +284,7 @@ class Payment(Base):
         self.payment_key = payment_key
         self.confirm_key = confirm_key
         self.pending_since = at
-        self.next_check_at = check_at
+        self.hold(lease, at=at)
         self.check_count = 0
 
     def approve(
@@ -286,13 +316,13 @@ class Payment(Base):
         self._move_to(PaymentStatus.COMPLETED, by="complete", at=at, cause=cause)
         self.completed_at = at
         if self.account_number is not None:
-            self.next_check_at = at + FIRST_DEPOSIT_CHECK  # a bank may still take a deposit back
+            self.check_at(at + FIRST_DEPOSIT_CHECK)  # a bank may still take a deposit back
 
     def await_deposit(self, account: VirtualAccount, *, at: datetime, cause: Cause) -> None:
         """The PG issued a virtual account, and the deposit is looked for from now on."""
         self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="await_deposit", at=at, cause=cause)
         self.keep_account(account)
-        self.next_check_at = at + FIRST_DEPOSIT_CHECK
+        self.check_at(at + FIRST_DEPOSIT_CHECK)
         self.check_count = 0
 
     def keep_account(self, account: VirtualAccount) -> None:
@@ -307,7 +337,7 @@ class Payment(Base):
         self._move_to(PaymentStatus.WAITING_FOR_DEPOSIT, by="reverse_deposit", at=at, cause=cause)
         self.approved_at = self.completed_at = None
         self.reversed_at = at
-        self.next_check_at = at + FIRST_DEPOSIT_CHECK
+        self.check_at(at + FIRST_DEPOSIT_CHECK)
 
     def fail(self, code: str, reason: str, *, at: datetime, cause: Cause) -> None:
         """This attempt will never take money. `code` and `reason` are the evidence: the PG's, or `expired`."""
@@ -324,7 +354,7 @@ class Payment(Base):
         cancel_key: str,
         request_id: UUID,
         at: datetime,
-        check_at: datetime,
+        lease: Lease,
         actor: str | None = None,
     ) -> None:
         """Promise to give the virtual account up. Must be committed before the PG is asked.
@@ -339,7 +369,7 @@ class Payment(Base):
         self.cancel_reason = reason
         self.cancel_actor = actor
         self.cancel_request_id = request_id
-        self.next_check_at = check_at
+        self.hold(lease, at=at)
         self.check_count = 0
 
     def renew_cancel(self, cancel_key: str, *, at: datetime) -> None:
@@ -351,7 +381,7 @@ class Payment(Base):
     def drop_cancel(self, *, at: datetime) -> None:
         """The PG will not give the virtual account up; the deposit is awaited as before."""
         self.cancel_key = self.cancel_reason = self.cancel_actor = self.cancel_request_id = None
-        self.next_check_at = at + FIRST_DEPOSIT_CHECK
+        self.check_at(at + FIRST_DEPOSIT_CHECK)
 
     def cancel(
         self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None, request_id: UUID | None = None
@@ -380,16 +410,11 @@ class Payment(Base):
         if self.account_number is not None:  # a bank has to pay it out, which the PG tells of later
             self.account_refund_asked_at = at
             self.account_refund_status = None
-            self.next_check_at = at + FIRST_DEPOSIT_CHECK
-
-    def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
-        """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
-        self.next_check_at = at + _next_delay(self.check_count, not_before)
-        self.check_count += 1
+            self.check_at(at + FIRST_DEPOSIT_CHECK)
 
     def check_soon(self, *, at: datetime, not_before: timedelta | None = None) -> None:
         """Plan the question that could not even be sent; it does not count as asked."""
-        self.next_check_at = at + max(CHECK_DELAYS[0], not_before or timedelta())
+        self.check_at(at + max(CHECK_DELAYS[0] * (1 + _jitter()), not_before or timedelta()))
 
     def is_deposit_overdue(self, *, at: datetime) -> bool:
         """Whether the due date has passed for so long that nothing can be on its way any more."""
@@ -401,11 +426,11 @@ class Payment(Base):
         A virtual account waits for its deposit, a bank may take one back, and a refund to an account takes days.
         """
         if self.status is PaymentStatus.WAITING_FOR_DEPOSIT and self.pending_since is not None:
-            self.next_check_at = at + max(every, (at - self.pending_since) / _DEPOSIT_PACE)
+            self.check_at(at + max(every, (at - self.pending_since) / _DEPOSIT_PACE))
         elif self.is_being_paid_out and self.account_refund_asked_at is not None:
-            self.next_check_at = at + max(every, (at - self.account_refund_asked_at) / _PAY_OUT_PACE)
+            self.check_at(at + max(every, (at - self.account_refund_asked_at) / _PAY_OUT_PACE))
         elif self._may_be_reversed(at=at):
-            self.next_check_at = at + every
+            self.check_at(at + every)
         else:
             self._stop_checking()
 
@@ -442,7 +467,7 @@ class Payment(Base):
         return is_deposit and self.completed_at is not None and at < self.completed_at + REVERSAL_WATCH
 
     def _stop_checking(self) -> None:
-        self.next_check_at = None
+        self.next_check_at = self.held_by = None
         self.check_count = 0
 
     def _require(self, target: PaymentStatus, *, by: str) -> None:
@@ -507,9 +532,12 @@ class Payment(Base):
 
 def _next_delay(asked_before: int, not_before: timedelta | None) -> timedelta:
     delay = CHECK_DELAYS[min(asked_before, len(CHECK_DELAYS) - 1)]
-    # Up to a fifth later, so that a thousand payments of one outage do not come back in one second.
-    jittered = delay * (1 + random.random() / 5)  # noqa: S311 - spreads load, guards nothing
-    return max(jittered, not_before or timedelta())
+    return max(delay * (1 + _jitter()), not_before or timedelta())
+
+
+def _jitter() -> float:
+    """Up to a fifth more, so that a thousand payments of one outage do not come back in one second."""
+    return random.random() / 5  # noqa: S311 - spreads load, guards nothing
 
 
 def _edge_check() -> str:
@@ -544,7 +572,7 @@ class PaymentEvent(Base):
     at: Mapped[datetime]
 
 
-class Refund(Base):
+class Refund(AskedAbout, Base):
     """Money that goes, or went, back. Committed as REQUESTED before the PG is asked."""
 
     __tablename__ = "refunds"
@@ -563,7 +591,10 @@ class Refund(Base):
             postgresql_where=text("status = 'REQUESTED'"),
         ),
         Index("ix_refunds_payment_id", "payment_id"),
+        CheckConstraint("held_by IS NULL OR next_check_at IS NOT NULL", name="held_until"),
         Index("ix_refunds_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+        Index("ix_refunds_held_by", "held_by", postgresql_where=text("held_by IS NOT NULL")),
+        Index("ix_refunds_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -582,8 +613,6 @@ class Refund(Base):
     fail_code: Mapped[str | None] = mapped_column(String(100))
     fail_reason: Mapped[str | None] = mapped_column(String(510))
     fail_because: Mapped[str | None] = mapped_column(String(40))  # `gateways.pg.RefusedBecause`
-    next_check_at: Mapped[datetime | None]
-    check_count: Mapped[int]
     requested_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column()
@@ -599,7 +628,7 @@ class Refund(Base):
         reason: str,
         refund_key: str,
         at: datetime,
-        check_at: datetime,
+        lease: Lease,
         cause: Cause,
         tax_free_amount: int = 0,
         actor: str | None = None,
@@ -607,7 +636,7 @@ class Refund(Base):
     ) -> Self:
         """Promise to give `amount` won back. Must be committed before the PG is asked.
 
-        `check_at` is when someone else may conclude that whoever asks the PG died, and take the refund over.
+        When `lease` ends someone else may conclude that whoever asks the PG died, and take the refund over.
 
         Raises:
             RefundExceedsBalance: more than is left of the payment, or nothing.
@@ -630,7 +659,8 @@ class Refund(Base):
             request_id=request_id,
             cause=cause,
             actor=actor,
-            next_check_at=check_at,
+            next_check_at=at + lease.length,
+            held_by=lease.holder,
             check_count=0,
             requested_at=at,
         )
@@ -645,7 +675,8 @@ class Refund(Base):
             RefundExceedsBalance: more than is left of the payment, or nothing.
         """
         key = f"adopted-{new_id().hex}"  # never sent: it only keeps the place
-        refund = cls.request(payment, amount, reason=reason, refund_key=key, at=at, check_at=at, cause=cause)
+        nobody = Lease(timedelta())
+        refund = cls.request(payment, amount, reason=reason, refund_key=key, at=at, lease=nobody, cause=cause)
         refund.succeed(payment, transaction_key, at=at, cause=cause)
         return refund
 
@@ -684,17 +715,12 @@ class Refund(Base):
         self.key_since = at
         self.check_later(at=at)
 
-    def check_later(self, *, at: datetime, not_before: timedelta | None = None) -> None:
-        """Plan the next question to the PG, after `not_before` at the earliest (its Retry-After)."""
-        self.next_check_at = at + _next_delay(self.check_count, not_before)
-        self.check_count += 1
-
     def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
         if target not in REFUND_TRANSITIONS[self.status]:
             raise RefundAlreadyDecided
         self.status = target
         self.completed_at = at
-        self.next_check_at = None
+        self.next_check_at = self.held_by = None
 
 
 # Created with the table, so that a database made from the models is as strict as a migrated one.

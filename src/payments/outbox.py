@@ -1,14 +1,19 @@
-"""What the order service must be told, written in the same transaction as the change itself."""
+"""What the order service must be told: written in the transaction of the change, sent and read in order."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
+from sqlalchemy import BigInteger, Text, cast, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from payments.ids import new_id
 from payments.models import Payment
 from payments.queries import refunds_of
-from payments.records import EventType, OutboxMessage
-from payments.snapshots import snapshot
+from payments.records import Discrepancy, DiscrepancyKind, EventType, OutboxMessage
+from payments.snapshots import iso, snapshot
 from payments.states import EVER_CAPTURED
 
 
@@ -22,13 +27,127 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
             payment_id=payment.id,
             sequence=payment.last_sequence,
             type=event_type,
-            payload={
+            payload={  # as Standard Webhooks recommends: type, timestamp, data
                 "type": event_type.value,
-                "sequence": payment.last_sequence,
-                "payment": snapshot(payment, refunds),
+                "timestamp": iso(at),
+                "data": {"sequence": payment.last_sequence, "payment": snapshot(payment, refunds)},
             },
             created_at=at,
             attempts=0,
             next_attempt_at=at,
         )
     )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a reader of the feed has come to."""
+
+    transaction_id: int
+    message_id: UUID
+
+
+async def claim_messages(
+    session: AsyncSession, *, now: datetime, until: datetime, limit: int, only: Sequence[UUID] | None = None
+) -> Sequence[OutboxMessage]:
+    """Take messages that are due, oldest first, away from everybody else; of a payment only the first undelivered one.
+
+    With `only` these messages are taken, due or not, unless somebody is sending them at this moment.
+    """
+    earlier = aliased(OutboxMessage)
+    is_first = ~exists().where(
+        earlier.payment_id == OutboxMessage.payment_id,
+        earlier.sequence < OutboxMessage.sequence,
+        earlier.delivered_at.is_(None),
+        earlier.parked_at.is_(None),
+    )
+    due = select(OutboxMessage).where(OutboxMessage.delivered_at.is_(None), is_first)
+    if only is None:
+        due = due.where(OutboxMessage.parked_at.is_(None), OutboxMessage.next_attempt_at <= now)
+    else:
+        due = due.where(OutboxMessage.id.in_(only))
+    due = due.order_by(OutboxMessage.next_attempt_at).limit(limit).with_for_update(skip_locked=True)
+    messages = (await session.scalars(due)).all()
+    for message in messages:
+        message.next_attempt_at = until
+        message.first_attempt_at = message.first_attempt_at or now
+    return messages
+
+
+async def undelivered(session: AsyncSession, message_ids: Sequence[UUID] | None) -> Sequence[OutboxMessage]:
+    """What was not delivered and not parked, in order for each payment; all of it, or these messages."""
+    waiting = select(OutboxMessage).where(OutboxMessage.delivered_at.is_(None), OutboxMessage.parked_at.is_(None))
+    if message_ids is not None:
+        waiting = waiting.where(OutboxMessage.id.in_(message_ids))
+    return (await session.scalars(waiting.order_by(OutboxMessage.payment_id, OutboxMessage.sequence))).all()
+
+
+async def get_message(session: AsyncSession, message_id: UUID) -> tuple[OutboxMessage, datetime]:
+    """A message that is known to be there, locked, and the time by the database's clock."""
+    found = select(OutboxMessage, func.now()).where(OutboxMessage.id == message_id).with_for_update()
+    message, now = (await session.execute(found)).one()
+    return message, now
+
+
+async def hasten(session: AsyncSession, *, at: datetime) -> None:
+    """Let everything that waits for its next try be due."""
+    pausing = (
+        select(OutboxMessage.id)
+        .where(
+            OutboxMessage.delivered_at.is_(None),
+            OutboxMessage.parked_at.is_(None),
+            OutboxMessage.last_error.is_not(None),
+            OutboxMessage.next_attempt_at > at,
+        )
+        .with_for_update(skip_locked=True)
+    )
+    await session.execute(update(OutboxMessage).where(OutboxMessage.id.in_(pausing)).values(next_attempt_at=at))
+
+
+async def resolve_undelivered(session: AsyncSession, message: OutboxMessage, *, at: datetime) -> None:
+    """Nobody has to look any more at a message that was delivered after all."""
+    await session.execute(
+        update(Discrepancy)
+        .where(
+            Discrepancy.kind == DiscrepancyKind.EVENT_NOT_DELIVERED,
+            Discrepancy.subject == f"{message.order_id}/{message.id}",
+            Discrepancy.resolved_at.is_(None),
+        )
+        .values(resolved_at=at, resolved_by="delivery", resolution="delivered after all")
+    )
+
+
+async def replay(
+    session: AsyncSession, *, order_id: str | None, message_id: UUID | None, parked_only: bool, at: datetime
+) -> int:
+    """Have messages sent once more, from the first try on; answers how many. Their ids stay as they are."""
+    again = update(OutboxMessage).values(
+        delivered_at=None, parked_at=None, last_error=None, attempts=0, first_attempt_at=None, next_attempt_at=at
+    )
+    if order_id is not None:
+        of_order = select(Payment.id).where(Payment.order_id == order_id)
+        again = again.where(OutboxMessage.payment_id.in_(of_order))
+    if message_id is not None:
+        again = again.where(OutboxMessage.id == message_id)
+    if parked_only:
+        again = again.where(OutboxMessage.parked_at.is_not(None))
+    return len((await session.scalars(again.returning(OutboxMessage.id))).all())
+
+
+async def feed(session: AsyncSession, after: Place | None, *, limit: int) -> Sequence[OutboxMessage]:
+    """The messages behind a place, in an order in which nothing ever appears before what was read.
+
+    Ids are drawn before the commit, so that a later one can be seen first; only what began before every transaction
+    that still runs is shown (https://www.postgresql.org/docs/current/functions-info.html, pg_snapshot_xmin).
+    """
+    oldest_running = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+    place = tuple_(OutboxMessage.transaction_id, OutboxMessage.id)
+    messages = (
+        select(OutboxMessage)
+        .where(OutboxMessage.transaction_id < oldest_running)
+        .order_by(OutboxMessage.transaction_id, OutboxMessage.id)
+        .limit(limit)
+    )
+    if after is not None:
+        messages = messages.where(place > (after.transaction_id, after.message_id))
+    return (await session.scalars(messages)).all()

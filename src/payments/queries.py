@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, func, or_, select, true
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
+from payments.db import Base
 from payments.errors import PaymentNotFound
-from payments.models import Payment, PaymentEvent, Refund
-from payments.records import IdempotentRequest
+from payments.leases import DEAD_AFTER, Lease
+from payments.models import CHECK_DELAYS, Payment, PaymentEvent, Refund
+from payments.records import IdempotentRequest, Job, JobRun, NightlyRun, OutboxMessage, Process, ReceivedWebhook
 from payments.states import PaymentStatus, RefundStatus
+
+SAFETY_NET_AFTER: Final = timedelta(minutes=10)
 
 
 class Locked(NamedTuple):
@@ -97,8 +103,8 @@ async def failure_of_attempt(session: AsyncSession, payment_id: UUID, payment_ke
     return await session.scalar(failed.limit(1))
 
 
-async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> Sequence[Payment]:
-    """Take the payments whose outcome is due to be asked for, oldest first, away from everybody else for `lease`.
+async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
+    """Take the payments whose outcome is due to be asked for, oldest first, away from everybody else.
 
     `now` is `database_now`, so that workers with different clocks agree on what is due.
     """
@@ -109,19 +115,109 @@ async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: timed
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return await _hold(session, due, until=now + lease)
+    return await _hold(session, due, lease=lease, now=now)
 
 
-async def claim_watched(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> Sequence[Payment]:
-    """The same for payments that are not PENDING and may change at the PG by themselves: deposits, mostly."""
-    due = (
+async def claim_pending(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
+    """The same for every payment whose outcome is unknown, due or not; only who is working on one keeps it."""
+    unknown = (
         select(Payment)
-        .where(Payment.status != PaymentStatus.PENDING, Payment.next_check_at <= now)
+        .where(Payment.status == PaymentStatus.PENDING, or_(Payment.held_by.is_(None), Payment.next_check_at <= now))
+        .order_by(Payment.pending_since)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await _hold(session, unknown, lease=lease, now=now)
+
+
+async def claim_expired(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
+    """The same for payments whose session has ended without a confirm."""
+    expired = (
+        select(Payment)
+        .where(Payment.status == PaymentStatus.CREATED, Payment.next_check_at <= now)
         .order_by(Payment.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return await _hold(session, due, until=now + lease)
+    return await _hold(session, expired, lease=lease, now=now)
+
+
+async def claim_watched(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
+    """The same for payments that were decided and may change at the PG by themselves: deposits, mostly."""
+    due = (
+        select(Payment)
+        .where(Payment.status.not_in({PaymentStatus.PENDING, PaymentStatus.CREATED}), Payment.next_check_at <= now)
+        .order_by(Payment.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await _hold(session, due, lease=lease, now=now)
+
+
+async def take_back(session: AsyncSession, *, now: datetime, limit: int) -> int:
+    """Free what dead processes held, so that the next claim finds it due; answers how much that was."""
+    alive = select(Process.id).where(Process.seen_at > now - DEAD_AFTER)
+    payments = select(Payment).where(Payment.held_by.is_not(None), Payment.held_by.not_in(alive))
+    refunds = select(Refund).where(Refund.held_by.is_not(None), Refund.held_by.not_in(alive))
+    orphaned: list[Payment | Refund] = [
+        *await session.scalars(payments.limit(limit).with_for_update(skip_locked=True)),
+        *await session.scalars(refunds.limit(limit).with_for_update(skip_locked=True)),
+    ]
+    for one in orphaned:
+        one.check_at(now)
+    return len(orphaned)
+
+
+async def say_alive(session: AsyncSession, process_id: UUID, name: str) -> None:
+    """A process is alive now, by the database's clock."""
+    beat = insert(Process).values(id=process_id, name=name, started_at=func.now(), seen_at=func.now())
+    await session.execute(beat.on_conflict_do_update(index_elements=[Process.id], set_={Process.seen_at: func.now()}))
+
+
+async def is_alive(session: AsyncSession, *, name_begins: str) -> bool:
+    """Whether a process of such a name is alive."""
+    alive = select(Process.id).where(
+        Process.name.startswith(name_begins, autoescape=True), Process.seen_at > func.now() - DEAD_AFTER
+    )
+    return await session.scalar(alive.limit(1)) is not None
+
+
+async def say_goodbye(session: AsyncSession, process_id: UUID) -> None:
+    """A process ends; what it held is free."""
+    await session.execute(delete(Process).where(Process.id == process_id))
+
+
+async def note_job(session: AsyncSession, name: str, *, error: str | None) -> None:
+    """How a job went that ended now; None for well."""
+    row = insert(JobRun).values(name=name, last_success_at=func.now())
+    went: dict[InstrumentedAttribute[Any], Any] = {JobRun.last_success_at: func.now(), JobRun.last_error: None}
+    if error is not None:
+        went = {JobRun.last_failure_at: func.now(), JobRun.last_error: error[:200]}
+    await session.execute(row.on_conflict_do_update(index_elements=[JobRun.name], set_=went))
+
+
+async def job_ages(session: AsyncSession) -> dict[str, timedelta]:
+    """How long ago each job last went well."""
+    rows = await session.execute(select(JobRun.name, JobRun.last_success_at, func.now()))
+    return {name: now - last for name, last, now in rows}
+
+
+async def pull_forward(session: AsyncSession, *, now: datetime, limit: int) -> int:
+    """The safety net: what has been unknown for ten minutes is never asked about later than the slowest pace says."""
+    forgotten = (
+        select(Payment)
+        .where(
+            Payment.status == PaymentStatus.PENDING,
+            Payment.pending_since < now - SAFETY_NET_AFTER,
+            Payment.next_check_at > now + 2 * CHECK_DELAYS[-1],
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    payments = (await session.scalars(forgotten)).all()
+    for payment in payments:
+        payment.check_at(now)
+    return len(payments)
 
 
 async def get_refund(session: AsyncSession, refund_id: UUID) -> Refund:
@@ -155,9 +251,9 @@ async def open_refunds(session: AsyncSession, *, order_id: str | None, limit: in
 
 
 async def claim_refunds(
-    session: AsyncSession, *, now: datetime, lease: timedelta, limit: int
+    session: AsyncSession, *, now: datetime, lease: Lease, limit: int
 ) -> Sequence[tuple[Refund, Payment]]:
-    """Take the refunds that are due to be asked about, oldest first, away from other workers for `lease`.
+    """Take the refunds that are due to be asked about, oldest first, away from other workers.
 
     `now` is `database_now`.
     """
@@ -171,7 +267,7 @@ async def claim_refunds(
     )
     rows = [(refund, payment) for refund, payment in await session.execute(due)]
     for refund, _ in rows:
-        refund.next_check_at = now + lease
+        refund.hold(lease, at=now)
     await session.flush()
     return rows
 
@@ -203,9 +299,67 @@ async def note_promise(session: AsyncSession, request_id: UUID, *, at: datetime)
         request.promised_at = at
 
 
-async def _hold(session: AsyncSession, due: Select[Payment], *, until: datetime) -> Sequence[Payment]:
+async def _hold(session: AsyncSession, due: Select[Payment], *, lease: Lease, now: datetime) -> Sequence[Payment]:
     payments = (await session.scalars(due)).all()
     for payment in payments:
-        payment.next_check_at = until
+        payment.hold(lease, at=now)
     await session.flush()  # so that `version` is the one that this claim leaves behind
     return payments
+
+
+# How long a job may go without success until somebody has to look. The nightly ones may be at work for long.
+OVERDUE_AFTER: Final = dict.fromkeys(Job, timedelta(minutes=1)) | {
+    Job.ALERTS: timedelta(minutes=5),
+    Job.SAFETY_NET: timedelta(minutes=15),
+    Job.CHECK_ORDERS: timedelta(hours=2),
+    Job.RECONCILE: timedelta(hours=2),
+    Job.FORGET: timedelta(hours=3),
+}
+NIGHT_OVERDUE_AFTER: Final = timedelta(hours=3)
+
+
+async def overdue_jobs(session: AsyncSession, *, patience: timedelta) -> list[str]:
+    """The jobs of the workers that have not gone well for too long, and the nights that were begun and not finished.
+
+    `patience` is how long whoever asks has been there: a job is not overdue before it could have been seen to run.
+    """
+    ages = await job_ages(session)
+    late = [job.value for job in Job if min(ages.get(job.value, patience), patience) > OVERDUE_AFTER[job]]
+    unfinished = select(NightlyRun.kind, NightlyRun.day).where(
+        NightlyRun.finished_at.is_(None), NightlyRun.started_at < func.now() - NIGHT_OVERDUE_AFTER
+    )
+    return late + [f"{kind.value} of {day.isoformat()}" for kind, day in await session.execute(unfinished)]
+
+
+class Forgettable(NamedTuple):
+    """Rows that may go when they are old enough: their key, their age, and what must be over."""
+
+    entity: type[Base]
+    key: SQLColumnExpression[UUID]
+    since: SQLColumnExpression[datetime]
+    is_over: ColumnElement[bool]
+
+
+FORGETTABLE: Final[dict[str, Forgettable]] = {
+    "idempotent_requests": Forgettable(IdempotentRequest, IdempotentRequest.id, IdempotentRequest.created_at, true()),
+    "received_webhooks": Forgettable(
+        ReceivedWebhook, ReceivedWebhook.id, ReceivedWebhook.received_at, ReceivedWebhook.processed_at.is_not(None)
+    ),
+    "outbox_messages": Forgettable(
+        OutboxMessage, OutboxMessage.id, OutboxMessage.created_at, OutboxMessage.delivered_at.is_not(None)
+    ),
+    "processes": Forgettable(Process, Process.id, Process.seen_at, true()),
+}
+
+
+async def forget_some(session: AsyncSession, rows: Forgettable, *, older_than: timedelta, limit: int) -> int:
+    """Delete the oldest of these rows; answers how many."""
+    old = (
+        select(rows.key)
+        .where(rows.since < func.now() - older_than, rows.is_over)
+        .order_by(rows.since)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    gone = await session.scalars(delete(rows.entity).where(rows.key.in_(old)).returning(rows.key))
+    return len(gone.all())

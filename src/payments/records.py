@@ -1,6 +1,6 @@
 """Rows without rules of their own: what came in, what must go out, and what does not agree."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
@@ -36,6 +36,15 @@ class OutboxMessage(Base):
             "next_attempt_at",
             postgresql_where=text("delivered_at IS NULL AND parked_at IS NULL"),
         ),
+        # What was not delivered of one payment, in its order: the first of them is sent first.
+        Index(
+            "ix_outbox_messages_undelivered",
+            "payment_id",
+            "sequence",
+            postgresql_where=text("delivered_at IS NULL AND parked_at IS NULL"),
+        ),
+        Index("ix_outbox_messages_feed", "transaction_id", "id"),
+        Index("ix_outbox_messages_created_at", "created_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # the webhook id: stable over retries
@@ -44,11 +53,30 @@ class OutboxMessage(Base):
     type: Mapped[EventType] = mapped_column(listed(EventType, "type_listed"))
     payload: Mapped[dict[str, Json]] = mapped_column(JSONB)
     created_at: Mapped[datetime]
+    # The database's own, which orders the feed by commit: a message of a lower one is never seen later.
+    transaction_id: Mapped[int] = mapped_column(server_default=text("(pg_current_xact_id()::text)::bigint"))
     attempts: Mapped[int]
+    first_attempt_at: Mapped[datetime | None]  # since when it is tried
     next_attempt_at: Mapped[datetime]
     delivered_at: Mapped[datetime | None]
+    resent_at: Mapped[datetime | None]  # when the nightly check sent it once more
     parked_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(Text)
+
+    @property
+    def order_id(self) -> str:
+        """Of the payment that it tells of."""
+        data = self.payload["data"]
+        payment = data["payment"] if isinstance(data, dict) else None
+        return str(payment["orderId"]) if isinstance(payment, dict) else ""
+
+
+class WebhookOutcome(StrEnum):
+    """What came of an event of the PG."""
+
+    RECORDED = "recorded"  # the PG was asked, and its answer recorded; which may have changed nothing
+    ORPHAN = "orphan"  # about no payment of ours
+    IGNORED = "ignored"  # of a type that nothing follows from
 
 
 class ReceivedWebhook(Base):
@@ -61,6 +89,13 @@ class ReceivedWebhook(Base):
             "next_attempt_at",
             postgresql_where=text("processed_at IS NULL AND parked_at IS NULL"),
         ),
+        Index(
+            "ix_received_webhooks_looked_up_at",
+            "order_id",
+            "looked_up_at",
+            postgresql_where=text("looked_up_at IS NOT NULL"),
+        ),
+        Index("ix_received_webhooks_received_at", "received_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -68,13 +103,17 @@ class ReceivedWebhook(Base):
     event_type: Mapped[str] = mapped_column(String(64))
     order_id: Mapped[str | None] = mapped_column(String(64))
     payment_key: Mapped[str | None] = mapped_column(String(200))
+    transaction_key: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[str | None] = mapped_column(String(64))  # that it tells of: a hint, never the truth
     transmission_id: Mapped[str | None] = mapped_column(String(100))
     verified_by: Mapped[str] = mapped_column(String(20))  # signature, secret, or lookup: only a hint
     body: Mapped[bytes] = mapped_column(LargeBinary)
     received_at: Mapped[datetime]
     attempts: Mapped[int]
     next_attempt_at: Mapped[datetime]
+    looked_up_at: Mapped[datetime | None]  # when the PG was asked because of it
     processed_at: Mapped[datetime | None]
+    outcome: Mapped[WebhookOutcome | None] = mapped_column(listed(WebhookOutcome, "outcome_listed"))
     parked_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(Text)
 
@@ -121,6 +160,8 @@ class DiscrepancyKind(StrEnum):
     DEPOSIT_AMOUNT_DIFFERS = "deposit_amount_differs"
     REFUND_NOT_PAID_OUT = "refund_not_paid_out"
     UNRESOLVED_24H = "unresolved_24h"
+    EVENT_NOT_DELIVERED = "event_not_delivered"
+    WEBHOOK_NOT_PROCESSED = "webhook_not_processed"
 
 
 class Severity(StrEnum):
@@ -135,6 +176,11 @@ class Discrepancy(Base):
     __table_args__ = (
         UniqueConstraint("kind", "subject"),
         Index("ix_discrepancies_open", "first_seen_at", postgresql_where=text("resolved_at IS NULL")),
+        Index(
+            "ix_discrepancies_next_alert_at",
+            "next_alert_at",
+            postgresql_where=text("alerted_at IS NULL AND resolved_at IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -147,6 +193,69 @@ class Discrepancy(Base):
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     alerted_at: Mapped[datetime | None]
+    next_alert_at: Mapped[datetime]  # until it is alerted: when that is tried (again)
     resolved_at: Mapped[datetime | None]
     resolved_by: Mapped[str | None] = mapped_column(String(100))
     resolution: Mapped[str | None] = mapped_column(Text)
+
+
+class Process(Base):
+    """An API or a worker that runs, or ran: who is silent for `leases.DEAD_AFTER` is taken for dead."""
+
+    __tablename__ = "processes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))  # role, host and process number, for people
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class JobRun(Base):
+    """How a job of the workers is getting on; one row for each job, whichever worker ran it last."""
+
+    __tablename__ = "job_runs"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    last_success_at: Mapped[datetime]
+    last_failure_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(String(200))
+
+
+class NightlyCheck(StrEnum):
+    """What is compared each night, for the business day before."""
+
+    ORDERS = "check_orders"
+    PG = "reconcile"
+
+
+class NightlyRun(Base):
+    """One night's comparison of one business day, done once however many workers there are."""
+
+    __tablename__ = "nightly_runs"
+
+    kind: Mapped[NightlyCheck] = mapped_column(listed(NightlyCheck, "kind_listed"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)  # in Asia/Seoul
+    held_by: Mapped[UUID | None]
+    next_attempt_at: Mapped[datetime]  # while it is held: when that ends at the latest
+    attempts: Mapped[int]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    report: Mapped[dict[str, Json] | None] = mapped_column(JSONB)
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class Job(StrEnum):
+    """What the workers do, each over and over again."""
+
+    TAKE_BACK = "take_back"
+    RECOVER = "recover"
+    SAFETY_NET = "safety_net"
+    WATCH = "watch"
+    REFUNDS = "refunds"
+    EXPIRE = "expire"
+    WEBHOOKS = "webhooks"
+    EVENTS = "events"
+    ALERTS = "alerts"
+    CHECK_ORDERS = "check_orders"
+    RECONCILE = "reconcile"
+    FORGET = "forget"

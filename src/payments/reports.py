@@ -1,58 +1,143 @@
-"""What commands print for operators: progress on stderr, and a report as a table or as JSON on stdout."""
+"""How commands print what they found: as a table for people, as JSON for programs."""
 
 import json
-import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
-from payments.resources import open_resources
-from payments.settings import Settings
-from payments.states import RefundStatus
-from payments.usecases.refund import Resolved, resolve_refunds
+from payments.records import Discrepancy, Json
+from payments.snapshots import iso
+from payments.states import PaymentStatus, RefundStatus
+from payments.usecases.deliver import Sent
+from payments.usecases.recover import Recovered
+from payments.usecases.refund import Resolved
 
-DECIDED: Final = 0
-UNDECIDED: Final = 1  # something is wrong with the data: it is still not known what happened
-
-
-async def resolve(settings: Settings, *, order_id: str | None, limit: int, as_json: bool) -> int:
-    """Ask about refunds that are not decided and print what came of it; the command's exit code."""
-    async with open_resources(settings) as resources:
-        resolved = await resolve_refunds(
-            sessions=resources.sessions, pg=resources.pg, order_id=order_id, limit=limit, progress=_progress
-        )
-    print(_as_json(resolved) if as_json else _as_table(resolved))
-    return UNDECIDED if any(one.status is RefundStatus.REQUESTED for one in resolved) else DECIDED
+Rows = Sequence[Mapping[str, Json]]
 
 
-def _progress(done: int, of: int) -> None:
-    print(f"asked about {done} of {of} refunds", file=sys.stderr)
+def as_json(found: object) -> str:
+    return json.dumps(found, indent=2, ensure_ascii=False)
 
 
-def _as_json(resolved: Sequence[Resolved]) -> str:
-    return json.dumps(
-        [
-            {
-                "orderId": one.order_id,
-                "refundId": str(one.refund_id),
-                "amount": one.amount,
-                "status": one.status.value,
-                "code": one.code,
-                "ageSeconds": round(one.age.total_seconds()),
-            }
-            for one in resolved
-        ],
-        indent=2,
+def as_table(rows: Rows) -> str:
+    """Columns named by the members of the first row; there is at least one."""
+    cells = [[name.upper() for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )
 
 
-def _as_table(resolved: Sequence[Resolved]) -> str:
-    if not resolved:
-        return "Every refund is decided."
-    rows = [("ORDER", "REFUND", "AMOUNT", "STATUS", "AGE", "CODE")]
-    for one in resolved:
-        age = f"{round(one.age.total_seconds())} s"
-        rows.append((one.order_id, str(one.refund_id), f"{one.amount:,}", one.status.value, age, one.code or ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def as_lines(report: Mapping[str, Json]) -> str:
+    """One line for each member, with those of a member's own members indented below it."""
+    width = max(len(name) for name in report)
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            lines.append(f"{name.ljust(width)}  {'' if value else 'none'}".rstrip())
+            lines += [f"  {inner}: {_cell(one)}" for inner, one in value.items()]
+        else:
+            lines.append(f"{name.ljust(width)}  {_cell(value)}")
+    return "\n".join(lines)
+
+
+def recovered_rows(recovered: Sequence[Recovered]) -> Rows:
+    return [
+        {
+            "orderId": one.order_id,
+            "amount": one.amount,
+            "status": one.status.value,
+            "code": one.code,
+            "ageSeconds": _seconds(one.age),
+        }
+        for one in recovered
+    ]
+
+
+def recovered_summary(recovered: Sequence[Recovered]) -> str:
+    decided = sum(one.status is not PaymentStatus.PENDING for one in recovered)
+    return f"{decided} of {len(recovered)} payments are decided."
+
+
+def resolved_rows(resolved: Sequence[Resolved]) -> Rows:
+    return [
+        {
+            "orderId": one.order_id,
+            "refundId": str(one.refund_id),
+            "amount": one.amount,
+            "status": one.status.value,
+            "code": one.code,
+            "ageSeconds": _seconds(one.age),
+        }
+        for one in resolved
+    ]
+
+
+def resolved_summary(resolved: Sequence[Resolved]) -> str:
     decided = sum(one.status is not RefundStatus.REQUESTED for one in resolved)
-    return "\n".join([*lines, f"{decided} of {len(resolved)} refunds are decided."])
+    return f"{decided} of {len(resolved)} refunds are decided."
+
+
+def sent_rows(sent: Sequence[Sent]) -> Rows:
+    return [
+        {
+            "orderId": one.order_id,
+            "event": one.type,
+            "sequence": one.sequence,
+            "delivered": one.delivered,
+            "error": one.error,
+            "messageId": str(one.message_id),
+        }
+        for one in sent
+    ]
+
+
+def sent_summary(sent: Sequence[Sent]) -> str:
+    return f"{sum(one.delivered for one in sent)} of {len(sent)} events are delivered."
+
+
+def discrepancy_rows(found: Sequence[Discrepancy]) -> Rows:
+    return [
+        {
+            "id": str(one.id),
+            "kind": one.kind.value,
+            "subject": one.subject,
+            "severity": one.severity.value,
+            "firstSeenAt": _moment(one.first_seen_at),
+            "lastSeenAt": _moment(one.last_seen_at),
+            "resolvedAt": _moment(one.resolved_at),
+        }
+        for one in found
+    ]
+
+
+def discrepancy_report(one: Discrepancy) -> dict[str, Json]:
+    return {
+        "id": str(one.id),
+        "kind": one.kind.value,
+        "subject": one.subject,
+        "severity": one.severity.value,
+        "ours": one.ours,
+        "theirs": one.theirs,
+        "firstSeenAt": _moment(one.first_seen_at),
+        "lastSeenAt": _moment(one.last_seen_at),
+        "alertedAt": _moment(one.alerted_at),
+        "resolvedAt": _moment(one.resolved_at),
+        "resolvedBy": one.resolved_by,
+        "resolution": one.resolution,
+    }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return iso(at.replace(microsecond=0)) if at else None
+
+
+def _seconds(age: timedelta) -> int:
+    return round(age.total_seconds())
+
+
+def _cell(value: Json) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

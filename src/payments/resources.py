@@ -1,18 +1,27 @@
-"""What the programs hold open while they run: the database, the PG client, the order service client."""
+"""What the programs hold open while they run: the database, the PG client, the clients of the order service."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payments.alerts import Alerts, AppriseAlerts
 from payments.background import Background
 from payments.db import Sessions, create_engine, create_sessions
 from payments.gateways.orders import OrdersClient, OrderService
 from payments.gateways.pg import PaymentGateway
+from payments.gateways.subscribers import Subscriber, SubscriberClient
 from payments.gateways.toss import TossClient
+from payments.leases import Lease
+from payments.presence import Presence
 from payments.settings import Settings
+
+API: Final = "api"  # the role in which a buyer may be waiting
+WORKER: Final = "worker"
+COMMAND: Final = "command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,33 +29,55 @@ class Resources:
     settings: Settings
     engine: AsyncEngine
     sessions: Sessions
+    presence: Presence
     pg: PaymentGateway
     orders: OrderService | None
+    subscriber: Subscriber | None
+    alerts: Alerts | None
     background: Background = field(default_factory=Background)
 
     @property
-    def confirm_lease(self) -> timedelta:
+    def pg_lease(self) -> Lease:
         """Longer than a confirm or cancel and its look-up take: a slot, two connects, the PG's silence, twice."""
-        return self.settings.toss_read_timeout + timedelta(seconds=30)
+        return Lease(self.settings.toss_read_timeout + timedelta(seconds=30), self.presence.holder)
 
     @property
     def request_lease(self) -> timedelta:
         """Longer than a request that asks the PG and records its answer; a look-up may come before it."""
-        return 2 * self.confirm_lease
+        return 2 * self.pg_lease.length
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open everything, close it in reverse. Nothing connects before it is used."""
+async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Resources]:
+    """Open everything, close it in reverse. Nothing waits for the database or for anybody else.
+
+    A buyer waits for what the API asks of the PG; everybody else keeps to `toss_worker_rate`.
+    """
     async with AsyncExitStack() as stack:
         engine = create_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)
+        sessions = create_sessions(engine)
+        presence = Presence(role, sessions=sessions)
         pg = await stack.enter_async_context(
             TossClient(
                 base_url=settings.toss_api_url,
                 secret_key=settings.toss_secret_key.get_secret_value(),
                 read_timeout=settings.toss_read_timeout,
+                requests_per_second=None if role == API else settings.toss_worker_rate,
             )
         )
         orders = await stack.enter_async_context(OrdersClient(settings.orders_url)) if settings.orders_url else None
-        yield Resources(settings, engine, create_sessions(engine), pg, orders)
+        subscriber = await stack.enter_async_context(_subscriber(settings)) if settings.events_url else None
+        presence.start()
+        stack.push_async_callback(presence.stop)
+        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, _alerts(settings))
+
+
+def _subscriber(settings: Settings) -> SubscriberClient:
+    secrets = [secret.get_secret_value() for secret in settings.events_secrets]
+    return SubscriberClient(settings.events_url or "", secrets=secrets)
+
+
+def _alerts(settings: Settings) -> Alerts | None:
+    urls = [url.get_secret_value() for url in settings.alert_urls]
+    return AppriseAlerts(urls) if urls else None

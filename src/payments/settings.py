@@ -1,5 +1,7 @@
 """What an operator can set, read once from the environment at the entry point and passed down."""
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,6 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+# https://github.com/standard-webhooks/standard-webhooks, signature scheme: 24 to 64 bytes.
+MIN_KEY_BYTES: Final = 24
+MAX_KEY_BYTES: Final = 64
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -20,6 +25,13 @@ class SettingsInvalid(Exception):
 class Environment(StrEnum):
     LOCAL = "local"
     PRODUCTION = "production"
+
+
+class Unsigned(StrEnum):
+    """What a webhook without a signature is worth; Toss signs none about payments."""
+
+    LOOKUP = "lookup"  # a hint: the PG itself is asked
+    REJECT = "reject"  # nothing, unless it carries the payment's own secret
 
 
 class LogFormat(StrEnum):
@@ -48,6 +60,7 @@ def split_list(text: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta())]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+SecretNames = Annotated[tuple[SecretStr, ...], BeforeValidator(split_list)]
 
 
 class Settings(BaseModel):
@@ -62,7 +75,14 @@ class Settings(BaseModel):
     toss_client_key: str = Field(pattern=r"^(test|live)_g?ck_[A-Za-z0-9_]+$")
     toss_read_timeout: Duration = timedelta(seconds=30)
     toss_deposit_check: Duration = timedelta(minutes=5)  # how often a virtual account is looked at, besides webhooks
+    # Requests that one worker sends to Toss in a second; Toss's test environment takes 100 a minute for each API.
+    toss_worker_rate: float = Field(default=10.0, gt=0, le=10_000)
+    toss_webhook_secrets: SecretNames = ()
+    toss_webhook_unsigned: Unsigned = Unsigned.LOOKUP
     orders_url: str | None = None
+    events_url: str | None = None
+    events_secrets: SecretNames = ()
+    alert_urls: SecretNames = ()
     allowed_origins: Names = ()
     log_format: LogFormat = LogFormat.JSON
 
@@ -81,6 +101,16 @@ class Settings(BaseModel):
             problems.append("TOSS_API_URL must be an http(s) URL")
         if self.orders_url is not None and not _is_http(self.orders_url):
             problems.append("ORDERS_URL must be an http(s) URL")
+        if self.events_url is not None and not _is_http(self.events_url):
+            problems.append("EVENTS_URL must be an http(s) URL")
+        if (self.events_url is None) != (not self.events_secrets):
+            problems.append("EVENTS_URL and EVENTS_SECRETS belong together: set both or none")
+        if not all(_is_long(secret) for secret in self.toss_webhook_secrets):
+            problems.append("TOSS_WEBHOOK_SECRETS must be 16 printable ASCII characters or more each, without spaces")
+        if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]+", url.get_secret_value()) for url in self.alert_urls):
+            problems.append("ALERT_URLS must be Apprise URLs such as slack://..., mailto://... or json://...")
+        if not all(_is_signing_secret(secret.get_secret_value()) for secret in self.events_secrets):
+            problems.append("EVENTS_SECRETS must be written whsec_ followed by base64 of 24 to 64 random bytes")
         if not all(_is_origin(origin) for origin in self.allowed_origins):
             problems.append("ALLOWED_ORIGINS must be origins such as https://shop.example, without a path")
         return problems
@@ -150,6 +180,20 @@ def _is_http(url: str) -> bool:
     except ValueError:  # its message repeats the URL
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc and has_port
+
+
+def _is_long(secret: SecretStr) -> bool:
+    """Whether it cannot be guessed by trying; what is shorter is a word that somebody made up."""
+    return re.fullmatch(r"[!-~]{16,}", secret.get_secret_value()) is not None
+
+
+def _is_signing_secret(text: str) -> bool:
+    """Whether it is a key as Standard Webhooks writes it."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        return False
+    return text.startswith("whsec_") and MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES
 
 
 def _is_database(url: str) -> bool:

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import product
 from typing import Final
 
 import pytest
@@ -27,7 +28,7 @@ from payments.gateways.pg import (
 from payments.local.postgres import LocalPostgres
 from payments.models import DEPOSIT_GRACE, FIRST_DEPOSIT_CHECK, Payment, Refund
 from payments.queries import history, refunds_of
-from payments.records import Discrepancy, OutboxMessage
+from payments.records import Discrepancy, Json, OutboxMessage
 from payments.states import Cause, PaymentMethod, PaymentStatus, RefundStatus
 from payments.usecases.answers import METHODS, OPEN, Question, record
 from payments.usecases.refund_answers import Told, record_refund
@@ -35,6 +36,7 @@ from tests.builders import (
     ACCOUNT,
     AT,
     LATER,
+    LEASE,
     PAYMENT_KEY,
     WEBHOOK_SECRET,
     a_cancel,
@@ -90,7 +92,9 @@ def moved(status: PaymentStatus, told: str) -> Outcome:
 # What each answer does to a payment in each status. Where there is no row it changes nothing.
 # A CREATED payment was never confirmed under any key, so no answer can be about its present attempt.
 EXPECTED: Final[dict[tuple[str, PaymentStatus], Outcome]] = {
-    ("approved", CREATED): Outcome(CREATED, noted=["captured_but_unknown_here"]),
+    ("approved", CREATED): Outcome(
+        COMPLETED, [PENDING, APPROVED, COMPLETED], ["payment.completed"], ["captured_but_unknown_here"]
+    ),
     ("approved", PENDING): completed(),
     ("approved", WAITING): completed(),
     ("approved", FAILED): completed("captured_but_failed_here"),
@@ -166,6 +170,16 @@ async def outcome(session: AsyncSession, payment: Payment, *, since: int) -> Out
     )
 
 
+def payment_told(message: OutboxMessage) -> dict[str, Json]:
+    """The payment as a message shows it; the message also says which row of the history it tells of."""
+    data = message.payload["data"]
+    assert isinstance(data, dict)
+    assert data["sequence"] == message.sequence
+    payment = data["payment"]
+    assert isinstance(payment, dict)
+    return payment
+
+
 class TestRecord:
     @pytest.mark.parametrize("status", S)
     @pytest.mark.parametrize("kind", KINDS)
@@ -183,9 +197,8 @@ class TestRecord:
         assert once == EXPECTED.get((kind, status), Outcome(status))
         assert twice == once
 
-    @pytest.mark.parametrize("status", S)
-    @pytest.mark.parametrize("kind", KINDS)
-    async def test_about_an_earlier_attempt_never_touches_the_present_one(
+    @pytest.mark.parametrize(("kind", "status"), [pair for pair in product(KINDS, S) if pair != ("approved", CREATED)])
+    async def test_about_an_earlier_attempt_never_touches_one_for_which_money_was_asked(
         self, session: AsyncSession, kind: str, status: PaymentStatus
     ) -> None:
         payment = await stored(session, a_payment(status, attempt=2))
@@ -194,9 +207,23 @@ class TestRecord:
         answer = an_answer(kind, earlier_key(1))
         await record(session, payment, answer, question=asked(payment, earlier_key(1)), cause=Cause.WEBHOOK, at=LATER)
 
-        noted = {"approved": ["captured_but_failed_here"], "deposit awaited": ["deposit_awaited_but_closed_here"]}
+        captured = "captured_after_cancel" if status is CANCELLED else "captured_but_failed_here"
+        noted = {"approved": [captured], "deposit awaited": ["deposit_awaited_but_closed_here"]}
         assert await outcome(session, payment, since=since) == Outcome(status, noted=noted.get(kind, []))
         assert columns(payment) == before
+
+    async def test_of_money_under_an_earlier_key_pays_an_order_for_which_none_was_asked_since(
+        self, session: AsyncSession
+    ) -> None:
+        payment = await stored(session, a_payment(CREATED, attempt=2))
+        since = payment.last_sequence
+
+        answer = an_answer("approved", earlier_key(1))
+        await record(session, payment, answer, question=asked(payment, earlier_key(1)), cause=Cause.WEBHOOK, at=LATER)
+
+        paid = Outcome(COMPLETED, [PENDING, APPROVED, COMPLETED], ["payment.completed"], ["captured_but_failed_here"])
+        assert await outcome(session, payment, since=since) == paid
+        assert payment.payment_key == earlier_key(1)
 
     def test_is_told_of_every_status_that_can_still_be_decided(self) -> None:
         decided = {status for (kind, status), found in EXPECTED.items() if kind == "declined" and found.moves}
@@ -217,9 +244,8 @@ class TestCapture:
         message = await session.scalar(select(OutboxMessage))
 
         assert message is not None
-        told = message.payload["payment"]
-        assert isinstance(told, dict)
-        assert (message.sequence, message.payload["sequence"]) == (payment.last_sequence, payment.last_sequence)
+        told = payment_told(message)
+        assert message.sequence == payment.last_sequence
         assert (told["status"], told["amount"], told["paymentKey"]) == ("COMPLETED", 12_000, PAYMENT_KEY)
         assert told["version"] == await session.scalar(select(Payment.version))
         assert (message.attempts, message.next_attempt_at, message.delivered_at) == (0, LATER, None)
@@ -427,7 +453,7 @@ class TestOvertakenAnswer:
         self, session: AsyncSession
     ) -> None:
         payment = await stored(session, a_waiting_payment())
-        payment.begin_cancel("품절", cancel_key="key-1", request_id=payment.id, at=AT, check_at=LATER)
+        payment.begin_cancel("품절", cancel_key="key-1", request_id=payment.id, at=AT, lease=LEASE)
         await session.flush()
 
         await record(session, payment, an_answer("approved"), question=asked_before(payment), cause=Cause.API, at=LATER)
@@ -449,7 +475,7 @@ def a_deposited_payment() -> Payment:
 def a_refund(payment: Payment, amount: int, reason: str = "고객 변심") -> Refund:
     """A refund whose outcome is not known."""
     return Refund.request(
-        payment, amount, reason=reason, refund_key=f"key-of-{amount}", at=AT, check_at=AT, cause=Cause.API
+        payment, amount, reason=reason, refund_key=f"key-of-{amount}", at=AT, lease=LEASE, cause=Cause.API
     )
 
 
@@ -500,8 +526,8 @@ class TestCancelInTheConsole:
         assert await outcome(session, payment, since=since) == Outcome(
             REFUNDED, [PARTIAL, REFUNDED], ["payment.refunded"] * 2
         )
-        balances = [one.payload["payment"] for one in await session.scalars(select(OutboxMessage))]
-        assert [told["refundableAmount"] for told in balances if isinstance(told, dict)] == [9_000, 0]
+        told = [payment_told(one) for one in await session.scalars(select(OutboxMessage))]
+        assert [payment["refundableAmount"] for payment in told] == [9_000, 0]
 
     async def test_that_may_be_the_refund_we_wait_for_is_left_to_it(self, session: AsyncSession) -> None:
         payment = await stored(session, a_payment(COMPLETED))

@@ -384,7 +384,7 @@ class TestWhenThingsBreakAround:
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-        left = await resources.background.drain(resources.confirm_lease)
+        left = await resources.background.drain(resources.pg_lease.length)
 
         assert left == 0
         assert (await read(api))["status"] == "COMPLETED"

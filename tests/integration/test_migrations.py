@@ -23,7 +23,7 @@ from payments.models import Payment, Refund
 from payments.records import IdempotentRequest
 from payments.schema import alembic_config, expected_revision, migrate
 from payments.states import Cause, PaymentStatus, RefundStatus, allowed_edges
-from tests.builders import AT, PAYMENT_KEY, a_payment
+from tests.builders import AT, LEASE, PAYMENT_KEY, a_payment
 
 # What PostgreSQL itself says about everything of ours in a database, one kind of thing a query.
 CATALOGUE: Final = {
@@ -57,6 +57,8 @@ BREAKS: Final = {
     "amount_positive": (PaymentStatus.CREATED, "amount = 0"),
     "attempt_positive": (PaymentStatus.CREATED, "attempt = 0"),
     "cancel_has_reason": (PaymentStatus.WAITING_FOR_DEPOSIT, "cancel_key = 'key-1'"),
+    "created_expires": (PaymentStatus.CREATED, "next_check_at = NULL"),
+    "held_until": (PaymentStatus.COMPLETED, "held_by = gen_random_uuid(), next_check_at = NULL"),
     "deposit_is_looked_for": (PaymentStatus.WAITING_FOR_DEPOSIT, "next_check_at = NULL"),
     "currency_won": (PaymentStatus.CREATED, "currency = 'USD'"),
     "completed_has_proof": (PaymentStatus.COMPLETED, "completed_at = NULL"),
@@ -77,6 +79,7 @@ REFUND_BREAKS: Final = {
     "amount_within_balance": (RefundStatus.REQUESTED, "amount = believed_balance + 1"),
     "cause_listed": (RefundStatus.REQUESTED, "cause = 'nobody'"),
     "failed_has_evidence": (RefundStatus.FAILED, "fail_code = NULL"),
+    "held_until": (RefundStatus.FAILED, "held_by = gen_random_uuid(), next_check_at = NULL"),
     "requested_can_be_resolved": (RefundStatus.REQUESTED, "next_check_at = NULL"),
     "status_listed": (RefundStatus.REQUESTED, "status = 'DONE'"),
     "succeeded_has_proof": (RefundStatus.SUCCEEDED, "transaction_key = NULL"),
@@ -369,7 +372,7 @@ def _refund(payment: Payment, refund_key: str, status: RefundStatus = RefundStat
         reason="too small",
         refund_key=refund_key,
         at=AT,
-        check_at=AT,
+        lease=LEASE,
         cause=Cause.API,
         request_id=new_id(),
     )

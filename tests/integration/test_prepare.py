@@ -1,5 +1,6 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from payments.errors import (
     PaymentError,
     PaymentNotFound,
 )
-from payments.gateways.orders import NoSuchOrder, Order, OrderAnswer, OrdersUnreachable
+from payments.gateways.orders import NoSuchOrder, Order, OrderAnswer, OrderPage, OrdersUnreachable
 from payments.queries import get_payment
 from payments.resources import Resources
 from payments.states import PaymentMethod, PaymentStatus
@@ -143,6 +144,14 @@ class OrderBook:
     async def find(self, order_id: str) -> OrderAnswer:
         self.asked.append(order_id)
         return self.answer
+
+    async def look_up(self, order_ids: Sequence[str]) -> Mapping[str, Order] | OrdersUnreachable:
+        raise NotImplementedError
+
+    async def paid_between(
+        self, since: datetime, until: datetime, *, cursor: str | None
+    ) -> OrderPage | OrdersUnreachable:
+        raise NotImplementedError
 
 
 class TestOrderService:

@@ -146,4 +146,4 @@ class TestRecoveryBesideOthers:
 
 
 async def _recover(resources: Resources) -> int:
-    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease, limit=7)
+    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease, limit=7)

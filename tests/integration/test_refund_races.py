@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from payments.db import transaction
-from payments.resources import Resources, open_resources
+from payments.resources import WORKER, Resources, open_resources
 from payments.usecases.refund import resolve_due_refunds, resolve_refunds
 from tests.integration.world import ORDER, Sandbox, announced, cancelling, discrepancy_kinds, paid, read
 
@@ -90,10 +90,10 @@ class TestSimultaneously:
         async with transaction(resources.sessions) as session:
             await session.execute(text("UPDATE refunds SET next_check_at = now()"))
 
-        async with open_resources(resources.settings) as other:
+        async with open_resources(resources.settings, role=WORKER) as other:
             await asyncio.gather(
                 *(
-                    resolve_due_refunds(sessions=held.sessions, pg=held.pg, lease=held.confirm_lease)
+                    resolve_due_refunds(sessions=held.sessions, pg=held.pg, lease=held.pg_lease)
                     for held in (resources, other, resources, other)
                 ),
                 *(resolve_refunds(sessions=held.sessions, pg=held.pg) for held in (resources, other)),

@@ -7,7 +7,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from payments.resources import Resources, open_resources
+from payments.resources import WORKER, Resources, open_resources
 from payments.states import RefundStatus
 from tests.integration.world import Sandbox, cancelling, paid, read, resolve_now
 
@@ -61,7 +61,7 @@ class BackOffice:
         await resolve_now(self._resources)
         await cancelling(self._api, 1, order_id=self.order_id)
         if RefundStatus.REQUESTED in await resolve_now(self._resources):
-            async with open_resources(self._resources.settings) as worker:  # whose circuits are closed
+            async with open_resources(self._resources.settings, role=WORKER) as worker:  # whose circuits are closed
                 await resolve_now(worker)
                 await cancelling(self._api, 1, order_id=self.order_id)
                 await resolve_now(worker)

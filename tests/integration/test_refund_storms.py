@@ -11,7 +11,7 @@ from sqlalchemy import func, or_, select, text
 
 from payments.db import transaction
 from payments.models import Payment, Refund
-from payments.resources import Resources, open_resources
+from payments.resources import WORKER, Resources, open_resources
 from payments.states import RefundStatus
 from tests.integration.world import (
     ACCOUNT,
@@ -92,7 +92,7 @@ class Storm:
     async def settle(self) -> None:
         """The weather clears; a fresh worker, whose circuits are closed, goes on until nothing is open any more."""
         await self._sandbox.clear_faults()
-        async with open_resources(self._resources.settings) as worker:
+        async with open_resources(self._resources.settings, role=WORKER) as worker:
             await _let_patience_end(worker)
             for _ in range(ROUNDS_TO_SETTLE):
                 await self._sandbox.advance(minutes=11)

@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 
 from payments.db import Sessions, transaction
 from payments.gateways.pg import PaymentGateway, RefundAnswer, RefundOrder, RefundRefused, RefusedBecause
+from payments.leases import Lease
 from payments.models import Refund
 from payments.queries import claim_refunds, database_now, open_refunds
 from payments.records import Discrepancy, IdempotentRequest
@@ -46,7 +47,7 @@ from tests.integration.world import (
 from tests.sandbox.conftest import running_sandbox
 from toss_sandbox.settings import Settings as SandboxSettings
 
-LEASE: Final = timedelta(minutes=1)
+LEASE: Final = Lease(timedelta(minutes=1))
 VIRTUAL: Final = "VIRTUAL_ACCOUNT"
 
 
@@ -648,7 +649,7 @@ class TestAnswer:
 
         await keep(slow.request_id, KeptAnswer(202, {}, b"not known yet"), sessions=resources.sessions)
 
-        found = await begin(name, sessions=resources.sessions, lease=LEASE)
+        found = await begin(name, sessions=resources.sessions, lease=LEASE.length)
         assert found == KeptAnswer(200, {}, b"the answer")
 
     async def test_stays_the_same_although_the_buyer_has_begun_another_attempt(
@@ -828,11 +829,12 @@ class AccountFirst:
     is_available = True
 
     def __init__(self, pg: PaymentGateway) -> None:
-        self.confirm, self.cancel, self.look_up, self.look_up_order = (
+        self.confirm, self.cancel, self.look_up, self.look_up_order, self.list_transactions = (
             pg.confirm,
             pg.cancel,
             pg.look_up,
             pg.look_up_order,
+            pg.list_transactions,
         )
 
     async def refund(self, payment_key: str, order: RefundOrder) -> RefundAnswer:

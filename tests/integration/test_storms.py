@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from payments.db import transaction
 from payments.models import PaymentEvent
-from payments.resources import Resources, open_resources
+from payments.resources import WORKER, Resources, open_resources
 from payments.states import PaymentStatus, allowed_edges
 from tests.integration.world import (
     AMOUNT,
@@ -71,7 +71,7 @@ class Storm:
     async def settle(self) -> None:
         """The weather clears; a fresh worker, whose circuit is closed, goes on until nothing is open any more."""
         await self._sandbox.clear_faults()
-        async with open_resources(self._resources.settings) as worker:
+        async with open_resources(self._resources.settings, role=WORKER) as worker:
             for _ in range(ROUNDS_TO_SETTLE):
                 await self._sandbox.advance(minutes=11)
                 await recover_now(worker)

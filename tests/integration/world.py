@@ -157,14 +157,14 @@ async def make_due(resources: Resources) -> None:
 
 async def recover_now(resources: Resources) -> int:
     await make_due(resources)
-    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease)
+    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease)
 
 
 async def watch_now(resources: Resources) -> int:
     """The worker looks at every payment that may have changed at the PG by itself."""
     await make_due(resources)
     every = timedelta(minutes=5)
-    return await watch(sessions=resources.sessions, pg=resources.pg, lease=resources.confirm_lease, every=every)
+    return await watch(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease, every=every)
 
 
 async def resolve_now(resources: Resources) -> list[RefundStatus]:

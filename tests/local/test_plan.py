@@ -7,7 +7,14 @@ from payments.local.plan import CannotRun, Plan, Ports, make_plan, value_of
 
 
 def a_plan(environ: Mapping[str, str] | None = None) -> Plan:
-    return make_plan(environ or {}, Ports(9000), data=Path(".data"), payments_url="payments db", shop_url="shop db")
+    return make_plan(
+        environ or {},
+        Ports(9000),
+        data=Path(".data"),
+        payments_url="payments db",
+        shop_url="shop db",
+        events_secret="whsec_of_the_run",
+    )
 
 
 def told(plan: Plan, name: str) -> Mapping[str, str]:
@@ -22,6 +29,7 @@ class TestPlan:
         api, shop, sandbox = (told(plan, name) for name in ("api", "shop", "sandbox"))
         assert api["TOSS_API_URL"] == "http://127.0.0.1:9100"
         assert shop["SHOP_TOSS_SDK_URL"] == "http://127.0.0.1:9100/v2/standard"
+        assert sandbox.pop("TOSS_WEBHOOK_URL") == "http://127.0.0.1:9000/webhook/toss"
         assert {name: api[name] for name in sandbox} == sandbox
 
     def test_worker_and_migration_are_told_what_the_api_is_told(self) -> None:
@@ -35,6 +43,8 @@ class TestPlan:
         assert told(plan, "api")["ORDERS_URL"] == "http://127.0.0.1:9200/api"
         assert told(plan, "api")["ALLOWED_ORIGINS"] == "http://127.0.0.1:9200,http://localhost:9200"
         assert told(plan, "shop")["SHOP_PAYMENTS_URL"] == "http://127.0.0.1:9000"
+        assert told(plan, "worker")["EVENTS_URL"] == "http://127.0.0.1:9200/api/events"
+        assert told(plan, "worker")["EVENTS_SECRETS"] == told(plan, "shop")["SHOP_EVENTS_SECRETS"] == "whsec_of_the_run"
 
     def test_each_has_its_own_database(self) -> None:
         plan = a_plan()

@@ -14,8 +14,30 @@ PACKAGES: Final = ("payments", "toss_sandbox", "demo_shop")
 
 # The core, in its order: each module may import only what stands before it.
 CORE: Final = (
-    *("states", "errors", "ids", "background", "db", "models", "records", "queries", "snapshots", "explanations"),
-    *("outbox", "discrepancies"),
+    *(
+        "states",
+        "errors",
+        "ids",
+        "leases",
+        "background",
+        "db",
+        "models",
+        "records",
+        "queries",
+        "snapshots",
+        "explanations",
+    ),
+    *(
+        "outbox",
+        "discrepancies",
+        "presence",
+        "business_day",
+        "nightly_queries",
+        "inbox",
+        "alerts",
+        "signing",
+        "figures",
+    ),
 )
 USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observability", "schema"}
 # What stands around the core: who may import which modules and folders of ours, besides its own folder.
@@ -24,12 +46,16 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "settings": set(),
     "schema": {"errors"},
     "observability": {"settings"},
-    "usecases": {*CORE, "gateways.pg", "gateways.orders"},
-    "resources": {"background", "db", "settings", "gateways"},
-    "api": {*USABLE_BY_EDGES, "gateways.pg"},
-    "jobs": USABLE_BY_EDGES,
+    "usecases": {*CORE, "gateways.pg", "gateways.orders", "gateways.subscribers"},
+    "resources": {"background", "db", "settings", "gateways", "leases", "presence", "alerts"},
+    "api": {*USABLE_BY_EDGES, "gateways.pg", "gateways.toss_events"},
+    "nightly": {*USABLE_BY_EDGES, "gateways.orders"},
+    "jobs": {*USABLE_BY_EDGES, "nightly"},
     "reports": USABLE_BY_EDGES,
-    "cli": {*USABLE_BY_EDGES, "api", "jobs", "local", "reports"},
+    "commands": {*USABLE_BY_EDGES, "nightly", "reports"},
+    "arguments": {"observability", "settings"},
+    "cli_jobs": {"arguments", "commands", "errors", "records", "settings"},
+    "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "jobs", "local"},
     "local": set(),
     "__main__": {"cli"},
     "__init__": set(),
@@ -40,14 +66,38 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "starlette": {"api"},
     "uvicorn": {"api"},
     "jinja2": set(),
-    "sqlalchemy": {"db", "models", "records", "queries", "outbox", "discrepancies", "schema"},
+    "sqlalchemy": {
+        *(
+            "db",
+            "models",
+            "records",
+            "queries",
+            "outbox",
+            "discrepancies",
+            "schema",
+            "inbox",
+            "nightly_queries",
+            "figures",
+        ),
+    },
+    "apprise": {"alerts"},
+    "standardwebhooks": {"gateways.subscribers"},
     "alembic": {"schema"},
     "psycopg": {"local"},
     "httpx": {"gateways", "local"},
-    "pydantic": {"api.schemas", "gateways.orders", "gateways.toss_wire", "settings"},
+    "pydantic": {
+        "api.schemas",
+        "gateways.orders",
+        "gateways.toss_events",
+        "gateways.toss_lists",
+        "gateways.toss_wire",
+        "settings",
+    },
     "apscheduler": {"jobs"},
-    "prometheus_client": {"api.health", "gateways.toss", "observability"},
-    "structlog": {"api", "background", "discrepancies", "gateways", "jobs", "observability", "usecases"},
+    "prometheus_client": {"api.health", "api.webhooks", "figures", "gateways", "observability"},
+    "structlog": {
+        *("alerts", "api", "background", "discrepancies", "gateways", "jobs", "observability", "presence", "usecases"),
+    },
 }
 # Single names of a library that stand where the rest of it may not.
 SINGLE_NAMES: Final = {
@@ -55,7 +105,7 @@ SINGLE_NAMES: Final = {
     ("resources", "sqlalchemy.ext.asyncio.AsyncEngine"),  # the same
     ("api.health", "sqlalchemy.exc.DBAPIError"),  # a database that is there and answers nonsense is not ready either
 }
-GATEWAYS: Final = {"pg", "orders"}  # what a use case calls them
+GATEWAYS: Final = {"pg", "orders", "subscriber", "alerts"}  # what a use case calls them
 RECORDING: Final = {"answers", "refund_answers", "promises"}  # what use cases do inside a transaction
 LONGEST_FUNCTION: Final = 50  # lines, docstring included
 

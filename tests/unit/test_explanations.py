@@ -20,7 +20,7 @@ from payments.explanations import (
 from payments.ids import new_id
 from payments.models import Payment, Refund
 from payments.states import Cause, PaymentStatus
-from tests.builders import AT, LATER, PAYMENT_KEY, a_payment
+from tests.builders import AT, LATER, LEASE, PAYMENT_KEY, a_payment
 
 S = PaymentStatus
 SPECIAL: Final = (
@@ -51,11 +51,11 @@ def refunded_to_an_account(amount: int = 12_000, *said: str) -> Payment:
 
 def a_refund(payment: Payment) -> Refund:
     """A refund of which the PG has said nothing yet."""
-    return Refund.request(payment, 1_000, reason="품절", refund_key="k", at=AT, check_at=LATER, cause=Cause.API)
+    return Refund.request(payment, 1_000, reason="품절", refund_key="k", at=AT, lease=LEASE, cause=Cause.API)
 
 
 def begin_cancel(payment: Payment) -> Payment:
-    payment.begin_cancel("품절", cancel_key="cancel-1", request_id=new_id(), at=AT, check_at=LATER)
+    payment.begin_cancel("품절", cancel_key="cancel-1", request_id=new_id(), at=AT, lease=LEASE)
     return payment
 
 

@@ -20,6 +20,7 @@ from payments.ids import new_id
 from payments.models import (
     CHECK_DELAYS,
     DEPOSIT_GRACE,
+    EXPIRES_AFTER,
     FIRST_DEPOSIT_CHECK,
     REVERSAL_WATCH,
     SESSION_LIFETIME,
@@ -29,14 +30,25 @@ from payments.models import (
     VirtualAccount,
 )
 from payments.states import TRANSITIONS, Cause, PaymentMethod, PaymentStatus, RefundStatus
-from tests.builders import ACCOUNT, AT, LATER, ORDER_ID, PAYMENT_KEY, WEBHOOK_SECRET, a_payment, columns, earlier_key
+from tests.builders import (
+    ACCOUNT,
+    AT,
+    LATER,
+    LEASE,
+    ORDER_ID,
+    PAYMENT_KEY,
+    WEBHOOK_SECRET,
+    a_payment,
+    columns,
+    earlier_key,
+)
 
 S = PaymentStatus
 Move = Callable[[Payment, PaymentStatus], None]
 
 
 def _begin_confirm(payment: Payment, _: PaymentStatus) -> None:
-    payment.begin_confirm("another-key", payment.amount, confirm_key="k", at=LATER, check_at=LATER)
+    payment.begin_confirm("another-key", payment.amount, confirm_key="k", at=LATER, lease=LEASE)
 
 
 def _refund(payment: Payment, target: PaymentStatus) -> None:
@@ -80,7 +92,8 @@ class TestPrepare:
         assert (payment.status, payment.attempt) == (S.CREATED, 1)
         assert (payment.amount, payment.refunded_amount, payment.currency) == (12_000, 0, "KRW")
         assert (payment.created_at, payment.expires_at) == (AT, AT + SESSION_LIFETIME)
-        assert (payment.payment_key, payment.confirm_key, payment.next_check_at) == (None, None, None)
+        assert (payment.payment_key, payment.confirm_key) == (None, None)
+        assert payment.next_check_at == AT + EXPIRES_AFTER
 
     def test_begins_the_history(self) -> None:
         (event,) = history(a_payment(S.CREATED))
@@ -163,7 +176,7 @@ class TestBeginConfirm:
     def test_keeps_the_keys_and_when_somebody_else_may_take_over(self) -> None:
         payment = a_payment(S.CREATED)
 
-        payment.begin_confirm(PAYMENT_KEY, 12_000, confirm_key="key-1", at=AT, check_at=LATER)
+        payment.begin_confirm(PAYMENT_KEY, 12_000, confirm_key="key-1", at=AT, lease=LEASE)
 
         assert (payment.payment_key, payment.confirm_key) == (PAYMENT_KEY, "key-1")
         assert (payment.pending_since, payment.next_check_at, payment.check_count) == (AT, LATER, 0)
@@ -175,7 +188,7 @@ class TestBeginConfirm:
         stored = columns(payment)
 
         with pytest.raises(AmountMismatch):
-            payment.begin_confirm(PAYMENT_KEY, amount, confirm_key="key-1", at=AT, check_at=LATER)
+            payment.begin_confirm(PAYMENT_KEY, amount, confirm_key="key-1", at=AT, lease=LEASE)
 
         assert columns(payment) == stored
 
@@ -279,7 +292,7 @@ class TestRetry:
         payment.retry(at=LATER)
 
         fresh = columns(a_payment(S.CREATED))
-        kept = {"id", "attempt", "last_sequence", "prepared_at"}
+        kept = {"id", "attempt", "last_sequence", "prepared_at", "next_check_at"}
         assert {name for name, value in columns(payment).items() if value != fresh[name]} == kept
 
     def test_keeps_the_order_and_its_price(self) -> None:
@@ -383,7 +396,7 @@ class TestLearn:
 
 def a_refund(payment: Payment, amount: int = 5_000) -> Refund:
     return Refund.request(
-        payment, amount, reason="too small", refund_key="key-1", at=AT, check_at=LATER, cause=Cause.API, actor="kim"
+        payment, amount, reason="too small", refund_key="key-1", at=AT, lease=LEASE, cause=Cause.API, actor="kim"
     )
 
 
@@ -476,7 +489,7 @@ class TestRefund:
                 reason="too small",
                 refund_key="key-1",
                 at=AT,
-                check_at=LATER,
+                lease=LEASE,
                 cause=Cause.API,
             )
 
@@ -563,7 +576,7 @@ class TestAdopt:
 
 
 def begin_cancel(payment: Payment) -> None:
-    payment.begin_cancel("sold out", cancel_key="cancel-1", request_id=new_id(), at=AT, check_at=LATER, actor="kim")
+    payment.begin_cancel("sold out", cancel_key="cancel-1", request_id=new_id(), at=AT, lease=LEASE, actor="kim")
 
 
 def a_cancel_under_way() -> Payment:
@@ -711,7 +724,9 @@ class TestWatch:
         soon = payment.next_check_at
         payment.check_soon(at=AT, not_before=timedelta(seconds=30))
 
-        assert (soon, payment.next_check_at) == (AT + CHECK_DELAYS[0], AT + timedelta(seconds=30))
+        assert soon is not None
+        assert AT + CHECK_DELAYS[0] <= soon <= AT + CHECK_DELAYS[0] * 1.2
+        assert payment.next_check_at == AT + timedelta(seconds=30)
         assert payment.check_count == 0
 
 

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from payments import __version__
-from payments.api import health, payments, problems
+from payments.api import events, health, payments, problems, webhooks
 from payments.api.front_door import FrontDoor, RequestLog
-from payments.resources import open_resources
+from payments.resources import API, open_resources
 from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.include_router(payments.router)
+    app.include_router(events.router)
+    app.include_router(webhooks.router)
     app.include_router(health.router)
     # The last one added is the outermost: without CORS headers no page could read the front door's problems.
     app.add_middleware(FrontDoor)
@@ -51,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings) as resources:
+        async with open_resources(settings, role=API) as resources:
             app.state.resources = resources
             _log_start(settings)
             yield

@@ -17,6 +17,7 @@ from payments.api.strict_json import NotStrictJson, parse
 log = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 64 * 1024
+LARGER_BODIES: Final = {"/webhook/toss": 256 * 1024}  # a whole payment with all its cancels
 QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds by machines
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -67,18 +68,19 @@ class FrontDoor:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
             await self._app(scope, receive, send)
             return
-        body = await _read(Headers(scope=scope), receive)
+        limit = LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
+        body = await _read(Headers(scope=scope), receive, limit=limit)
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
 
-async def _read(headers: Headers, receive: Receive) -> bytes | Response:
+async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Response:
     if not _is_json(headers):
         return http_problem(415)
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
+    if declared.isdecimal() and int(declared[:20]) > limit:
         return http_problem(413)
     body = b""
     more = True
@@ -88,7 +90,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes | Response:
             return http_problem(400)
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > limit:
             return http_problem(413)
     try:
         parse(body)

@@ -1,5 +1,7 @@
 """What load balancers, orchestrators and monitoring ask."""
 
+import time
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -10,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from payments.api.deps import FromResources
 from payments.db import transaction
 from payments.errors import DatabaseUnavailable
+from payments.figures import publish, read_figures
+from payments.queries import overdue_jobs
 from payments.schema import expected_revision, is_read_only, present_revision
 
 log = structlog.get_logger()
@@ -17,6 +21,7 @@ log = structlog.get_logger()
 router = APIRouter(tags=["operations"])
 
 NOT_READY: Final = 503
+_STARTED: Final = time.monotonic()
 
 
 @router.get("/health/live", summary="Is the process alive?")
@@ -26,25 +31,33 @@ async def live() -> dict[str, str]:
 
 @router.get(
     "/health/ready",
-    summary="Can it take payments?",
+    summary="Can it take payments, and does somebody look after them?",
     responses={NOT_READY: {"description": "Not now; `checks` says why"}},
 )
 async def ready(resources: FromResources, response: Response) -> dict[str, object]:
-    """Red while the database is away or read-only, or its schema is not the one this program was built for."""
-    checks = {"database": "ok", "schema": "ok"}
+    """Red while the database is away or read-only, its schema is not ours, or a job of the workers is overdue."""
+    checks = {"database": "ok", "schema": "ok", "jobs": "ok"}
     try:
         async with transaction(resources.sessions) as session:
             if await present_revision(session) != expected_revision():
-                checks["schema"] = "not at head: run `payments migrate`"
+                checks |= {"schema": "not at head: run `payments migrate`", "jobs": "unknown"}
+            elif overdue := await overdue_jobs(session, patience=timedelta(seconds=time.monotonic() - _STARTED)):
+                checks["jobs"] = f"overdue: {', '.join(overdue)}; is `payments worker` running?"
             if await is_read_only(session):
                 checks["database"] = "read-only"
     except (DatabaseUnavailable, DBAPIError):
-        checks = {"database": "away", "schema": "unknown"}
-    is_ready = checks == {"database": "ok", "schema": "ok"}
+        checks = {"database": "away", "schema": "unknown", "jobs": "unknown"}
+    is_ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if is_ready else NOT_READY
     return {"status": "ok" if is_ready else "not ready", "checks": checks}
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics() -> Response:
+async def metrics(resources: FromResources) -> Response:
+    """Of this process, and what the database says about all of them; the latter is left out while it is away."""
+    try:
+        async with transaction(resources.sessions) as session:
+            publish(await read_figures(session))
+    except (DatabaseUnavailable, DBAPIError):
+        log.warning("metrics.database_away")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -293,7 +293,7 @@ async def _cancel_once(
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
-            lease=resources.confirm_lease,
+            lease=resources.pg_lease,
         )
         return _cancel_response(outcome)
 
@@ -324,7 +324,7 @@ async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
-            lease=resources.confirm_lease,
+            lease=resources.pg_lease,
         )
         outcome = payment.status.value.lower()
     finally:

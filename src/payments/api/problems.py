@@ -21,6 +21,7 @@ from payments.errors import (
     PaymentDeclined,
     PaymentError,
     RefundAccountRefused,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -32,6 +33,7 @@ MOST_WRONG_FIELDS: Final = 20  # named in one answer: a body can hold thousands 
 STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
     (RefundAccountRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidIdempotencyKey, HTTPStatus.BAD_REQUEST),
+    (Unauthenticated, HTTPStatus.UNAUTHORIZED),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from payments.explanations import NextAction, explain, next_check_at
 from payments.gateways.pg import RefundAccount
 from payments.models import Payment, PaymentEvent, Refund
+from payments.records import EventType, OutboxMessage
 from payments.snapshots import iso, refund_snapshot, snapshot
 from payments.states import Cause, PaymentMethod, PaymentStatus, RefundStatus
 from payments.usecases.cancel import CancelOutcome, CancelRequest
@@ -280,6 +281,31 @@ class EventAnswer(Answer):
 
 class EventsAnswer(Answer):
     events: list[EventAnswer]
+
+
+class FeedData(Answer):
+    """What an event tells; `payment` is the payment right after the change."""
+
+    sequence: int
+    payment: dict[str, object]
+
+
+class FeedEvent(Answer):
+    """An event as it is also pushed; `id` is the `webhook-id` under which it is sent."""
+
+    id: UUID
+    type: EventType
+    timestamp: datetime
+    data: FeedData
+
+    @classmethod
+    def of(cls, message: OutboxMessage) -> "FeedEvent":
+        return cls.model_validate({"id": message.id, **message.payload})
+
+
+class FeedAnswer(Answer):
+    events: list[FeedEvent]
+    next: str | None
 
 
 class CancelAnswer(Answer):

@@ -67,6 +67,29 @@ class PgPayment:
     is_partial_cancelable: bool = True
     was_approved: bool = False  # the money came, whether or not it is still there; also where its time is unreadable
     cancels: tuple[PgCancel, ...] = ()
+    merchant_id: str | None = None  # the shop at the PG that the payment belongs to
+
+
+@dataclass(frozen=True, slots=True)
+class PgTransaction:
+    """One movement in the PG's books: an approval or a cancel. Those of one payment share its key."""
+
+    transaction_key: str
+    payment_key: str
+    order_id: str
+    status: PgStatus
+    method: str | None  # the PG's own word
+    amount: int  # won; of a cancel as well, whatever sign the PG gives it
+    currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionPage:
+    """Some of the movements that were asked for, in the PG's order."""
+
+    rows: tuple[PgTransaction, ...]
+    next_after: str | None  # where the next page goes on; None on the last one
 
 
 class UnknownBecause(StrEnum):
@@ -224,4 +247,13 @@ class PaymentGateway(Protocol):
 
     async def look_up_order(self, order_id: str, *, amount: int) -> Answer:
         """Ask what happened to an order whose payment key is not known."""
+        ...
+
+    async def list_transactions(
+        self, since: datetime, until: datetime, *, after: str | None
+    ) -> TransactionPage | Unknown:
+        """Ask for a page of the movements between two moments, from the one behind the transaction key `after`.
+
+        Where the PG's clock knows whole seconds only, a row may lie less than one second outside.
+        """
         ...

@@ -1,6 +1,7 @@
 """The client of Toss Payments: asks, waits no longer than agreed, and gives every outcome as a value."""
 
 import asyncio
+import math
 import random
 import re
 import time
@@ -16,6 +17,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from payments.gateways.breaker import Breaker
+from payments.gateways.pace import NotInTime, Pace
 from payments.gateways.pg import (
     Answer,
     Approved,
@@ -27,26 +29,39 @@ from payments.gateways.pg import (
     Refunded,
     RefundOrder,
     RefundRefused,
+    TransactionPage,
     Unknown,
     UnknownBecause,
 )
+from payments.gateways.retry_after import parse_retry_after
 from payments.gateways.toss_answers import (
+    LONGEST_RETRY_AFTER,
     Asked,
     Reply,
-    parse_retry_after,
     read_cancel,
     read_confirm,
     read_look_up,
     read_refund,
 )
 from payments.gateways.toss_codes import BADLY_ASKED, KEY_FAULTS
+from payments.gateways.toss_lists import read_page, transactions_query
 from payments.gateways.toss_wire import is_order_id, is_payment_key
 
 MAX_BODY_BYTES: Final = 1_000_000  # a payment is about 2 kB
+MAX_LIST_BYTES: Final = 5_000_000  # a full page of transactions is about 0.5 MB
+# Toss's pages on lists: an answer takes up to 60 s.
+_LIST_READ_TIMEOUT: Final = timedelta(seconds=60)
+_LIST_DEADLINE: Final = timedelta(seconds=90)
+# Longest waits for a turn. The leases of confirms and refunds have ten seconds to spare, and each asks twice at most.
+_PATIENCE: Final = timedelta(seconds=4)
+_LIST_PATIENCE: Final = timedelta(seconds=60)
+_BUYERS_LONGEST_HOLD: Final = timedelta(seconds=1)
 _AROUND_READING: Final = timedelta(seconds=10)  # a slot, two attempts to connect, the pause between them
 _CONNECT_ATTEMPTS: Final = 2
 _RETRY_PAUSE_SECONDS: Final = (0.05, 0.25)
+_LARGEST_PORT: Final = 65_535  # httpx takes more, and the socket then raises what is no error of the network
 _UNAUTHORIZED: Final = 401
+_TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
 _MAX_REASON_LENGTH: Final = 200
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,300}")  # Toss's limit; httpx cannot send what is not ASCII
@@ -61,7 +76,7 @@ _NO_ADDRESS = (httpx.UnsupportedProtocol, httpx.InvalidURL)
 # stands for what httpx lets through, such as an ssl.SSLError in the middle of an answer.
 _LOST = (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict, OSError)
 
-_AnyAnswer = Answer | RefundAnswer | CancelAnswer
+_AnyAnswer = Answer | RefundAnswer | CancelAnswer | TransactionPage
 _Read = TypeVar("_Read", bound=_AnyAnswer)
 
 _KINDS: Final[Mapping[type[_AnyAnswer], str]] = MappingProxyType(
@@ -72,6 +87,7 @@ _KINDS: Final[Mapping[type[_AnyAnswer], str]] = MappingProxyType(
         Cancelled: "cancelled",
         Refunded: "refunded",
         RefundRefused: "refund_refused",
+        TransactionPage: "listed",
     }
 )
 _answers = Counter(
@@ -79,9 +95,15 @@ _answers = Counter(
 )
 _seconds = Histogram(
     "pg_call_seconds",
-    "Wall clock of one call to the payment gateway, waiting for a slot and retries included",
+    "Wall clock of one call to the payment gateway, waiting for a slot and a turn and retries included",
     ["call"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60),
+)
+_paced_seconds = Histogram(
+    "pg_paced_seconds",
+    "How long a request to the payment gateway waited for its turn before it was sent",
+    ["call"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
 )
 
 
@@ -90,12 +112,17 @@ class _Call(Generic[_Read]):
     name: str
     method: str
     path: str
-    asked: Asked
+    asked: Asked | None  # None: about no single payment
     read: Callable[[Reply], _Read]
     deadline: timedelta
     breaker: Breaker
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str] | None = None
     json: Mapping[str, object] | None = field(default=None, repr=False)  # a buyer's account may stand in it
+    read_timeout: timedelta | None = None  # None: the client's
+    longest_body: int = MAX_BODY_BYTES
+    patience: timedelta = _PATIENCE  # with the pace
+    longest_hold: timedelta = LONGEST_RETRY_AFTER  # how far it heeds a 429 to another call
 
 
 class TossClient:
@@ -118,13 +145,16 @@ class TossClient:
             close the circuit of the confirms, and recovery must not wait for it.
         cancel_breaker: Of refunds and cancels, the same. Apart, because a bank that cannot pay back must not keep a
             shop from selling.
+        list_breaker: Of lists, the same. Apart, because they are slow and asked for at night only.
+        requests_per_second: The pace of all requests together; None for as they come. A call whose turn would not
+            come within seconds is not sent. Waiting for it does not count towards a deadline.
         transport: Replaces the network in tests.
 
     Raises:
-        ValueError: The address or the key cannot be right.
+        ValueError: The address or the key cannot be right, or nothing would ever be sent at that pace.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has its name, and a default that is right in production
         self,
         *,
         base_url: str,
@@ -138,6 +168,8 @@ class TossClient:
         breaker: Breaker | None = None,
         look_up_breaker: Breaker | None = None,
         cancel_breaker: Breaker | None = None,
+        list_breaker: Breaker | None = None,
+        requests_per_second: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = _checked_base_url(base_url)
@@ -148,6 +180,8 @@ class TossClient:
         self._breaker = breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._look_up_breaker = look_up_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._cancel_breaker = cancel_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
+        self._list_breaker = list_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
+        self._pace = Pace(math.inf if requests_per_second is None else requests_per_second)
         self._http = httpx.AsyncClient(
             base_url=self._base_url,
             auth=httpx.BasicAuth(_checked_secret_key(secret_key), ""),
@@ -199,6 +233,7 @@ class TossClient:
             breaker=self._breaker,
             headers={"Idempotency-Key": _checked_idempotency_key(idempotency_key)},
             json={"paymentKey": payment_key, "orderId": order_id, "amount": amount},
+            longest_hold=_BUYERS_LONGEST_HOLD,  # a buyer waits, and has ten minutes in all
         )
         return await self._ask(call)
 
@@ -272,6 +307,31 @@ class TossClient:
         asked = _checked(Asked(None, order_id, amount))
         return await self._look_up("look_up_order", path=f"/v1/payments/orders/{order_id}", asked=asked)
 
+    async def list_transactions(
+        self, since: datetime, until: datetime, *, after: str | None
+    ) -> TransactionPage | Unknown:
+        """Ask for a page of the movements between two moments, in whole seconds.
+
+        The times must stay the same from page to page: Toss refuses an `after` that lies outside them.
+
+        Raises:
+            ValueError: The times or the transaction key cannot be asked with.
+        """
+        call = _Call(
+            "list_transactions",
+            method="GET",
+            path="/v1/transactions",
+            asked=None,
+            read=partial(read_page, after=after),
+            deadline=_LIST_DEADLINE,
+            breaker=self._list_breaker,
+            params=transactions_query(since, until, after=after),
+            read_timeout=_LIST_READ_TIMEOUT,
+            longest_body=MAX_LIST_BYTES,
+            patience=_LIST_PATIENCE,
+        )
+        return await self._ask(call)
+
     async def _look_up(self, name: str, *, path: str, asked: Asked) -> Answer:
         call = _Call(
             name,
@@ -302,9 +362,19 @@ class TossClient:
             # Says nothing about Toss, so the breaker does not hear of it.
             return Unknown(UnknownBecause.NOT_SENT, message="no free slot")
         try:
-            return await self._guarded(call, ends_at=ends_at)
+            return await self._in_turn(call, ends_at=ends_at)
         finally:
             self._slots.release()
+
+    async def _in_turn(self, call: _Call[_Read], *, ends_at: float) -> _Read | Unknown:
+        """The pace: Toss has a limit, and tells whoever crosses it to be quiet for a while."""
+        try:
+            waited = await self._pace.wait(patience=call.patience, longest_hold=call.longest_hold)
+        except NotInTime as far:
+            # A slot is not kept for so long: confirms would find none.
+            return Unknown(UnknownBecause.NOT_SENT, message="no turn in time", retry_after=far.left)
+        _paced_seconds.labels(call=call.name).observe(waited.total_seconds())
+        return await self._guarded(call, ends_at=ends_at + waited.total_seconds())
 
     async def _guarded(self, call: _Call[_Read], *, ends_at: float) -> _Read | Unknown:
         permit = call.breaker.admit()
@@ -316,11 +386,16 @@ class TossClient:
         except BaseException:  # cancelled
             call.breaker.abandoned(permit)
             raise
+        self._heed(outcome)
         if _is_failing(outcome, answer):
             call.breaker.failed(permit)
         else:
             call.breaker.succeeded(permit)
         return answer
+
+    def _heed(self, outcome: Reply | Unknown) -> None:
+        if isinstance(outcome, Reply) and outcome.status == _TOO_MANY_REQUESTS and outcome.retry_after:
+            self._pace.hold(outcome.retry_after)
 
     async def _exchange(self, call: _Call[_Read], *, ends_at: float) -> Reply | Unknown:
         """The total deadline: each of httpx's timeouts only measures one silence, so a dripping answer never ends."""
@@ -347,15 +422,30 @@ class TossClient:
 
     async def _send(self, call: _Call[_Read]) -> Reply | Unknown:
         body = bytearray()
-        async with self._http.stream(call.method, call.path, headers=call.headers, json=call.json) as response:
+        async with self._http.stream(
+            call.method,
+            call.path,
+            headers=call.headers,
+            params=call.params,
+            json=call.json,
+            timeout=self._timeout(call),
+        ) as response:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 return Unknown(UnknownBecause.MALFORMED, message="compressed though asked not to")
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    return Unknown(UnknownBecause.MALFORMED, message="longer than any payment")
-        retry_after = parse_retry_after(response.headers.get("Retry-After"), at=datetime.now(UTC))
+                if len(body) > call.longest_body:
+                    return Unknown(UnknownBecause.MALFORMED, message="longer than any answer of Toss")
+        retry_after = parse_retry_after(
+            response.headers.get("Retry-After"), at=datetime.now(UTC), longest=LONGEST_RETRY_AFTER
+        )
         return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
+
+    def _timeout(self, call: _Call[_Read]) -> httpx.Timeout:
+        usual = self._http.timeout
+        if call.read_timeout is None:
+            return usual
+        return httpx.Timeout(call.read_timeout.total_seconds(), connect=usual.connect)
 
 
 def _left_alone(call: _Call[_Read]) -> Unknown:
@@ -363,10 +453,15 @@ def _left_alone(call: _Call[_Read]) -> Unknown:
 
 
 def _checked_base_url(text: str) -> str:
-    url = httpx.URL(text.rstrip("/"))
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except httpx.InvalidURL:
+        raise ValueError("The address of Toss is not a URL.") from None
     if (
         url.scheme not in {"http", "https"}
         or not url.host
+        or url.port == 0
+        or (url.port or 0) > _LARGEST_PORT
         or url.userinfo
         or url.path != "/"
         or url.query
@@ -457,9 +552,8 @@ def _observe(call: _Call[_Read], answer: _AnyAnswer, *, seconds: float) -> None:
     log = structlog.get_logger().bind(
         call=call.name,
         kind=kind,
-        order_id=call.asked.order_id,
-        payment_key_ends=call.asked.payment_key and call.asked.payment_key[-6:],
         milliseconds=round(seconds * 1000),
+        **(_subject(call.asked) if call.asked else {}),
     )
     match answer:
         case Unknown(code=code, message=message):
@@ -472,6 +566,10 @@ def _observe(call: _Call[_Read], answer: _AnyAnswer, *, seconds: float) -> None:
             log.info("pg.answered", code=code)
         case _:
             log.info("pg.answered")
+
+
+def _subject(asked: Asked) -> dict[str, str | None]:
+    return {"order_id": asked.order_id, "payment_key_ends": asked.payment_key and asked.payment_key[-6:]}
 
 
 def _kind(answer: _AnyAnswer) -> str:

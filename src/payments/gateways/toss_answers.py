@@ -1,9 +1,7 @@
 """From one HTTP answer of Toss Payments to a value: what it says about exactly the payment that was asked about."""
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -32,7 +30,6 @@ LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)  # recovery would ask again by
 _CURRENCY: Final = "KRW"
 _OK: Final = 200
 _FIRST_ERROR: Final = 400
-_SECONDS = re.compile(r"[0-9]{1,9}")
 # What takes nothing and promises nothing.
 _CLAIMS_NOTHING = frozenset({PgStatus.READY, PgStatus.IN_PROGRESS, PgStatus.ABORTED, PgStatus.EXPIRED})
 _WHY_UNKNOWN = MappingProxyType(
@@ -69,14 +66,14 @@ def read_confirm(reply: Reply, asked: Asked) -> Answer:
     kind = classify(reply.status, error.code if error else None)
     if kind is CodeClass.REFUSED and error:
         return Declined(code=error.code, message=error.message)
-    return _unknown(_why_unknown(kind, error), reply, error)
+    return read_unknown(_why_unknown(kind, error), reply, error)
 
 
 def read_look_up(reply: Reply, asked: Asked) -> Answer:
     if reply.status < _FIRST_ERROR:
         return _read_success(reply, asked)
     error = read_error(reply.body)
-    return _unknown(why_look_up_failed(reply.status, error.code if error else None), reply, error)
+    return read_unknown(why_look_up_failed(reply.status, error.code if error else None), reply, error)
 
 
 def read_refund(reply: Reply, asked: Asked, order: RefundOrder) -> RefundAnswer:
@@ -100,19 +97,14 @@ def read_cancel(reply: Reply, asked: Asked) -> CancelAnswer:
     return _mismatch(payment, differing) if differing else Cancelled(payment)
 
 
-def parse_retry_after(header: str | None, *, at: datetime) -> timedelta | None:
-    """Read a Retry-After of seconds or of an HTTP date, between zero and `LONGEST_RETRY_AFTER`; None if unreadable."""
-    if header is None:
-        return None
-    if _SECONDS.fullmatch(header):
-        wait = timedelta(seconds=int(header))
-    else:
-        try:
-            until = parsedate_to_datetime(header)
-        except (ValueError, OverflowError, TypeError):  # what the parser makes of absurd years and zones
-            return None
-        wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - at
-    return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)
+def read_unknown(because: UnknownBecause, reply: Reply, error: TossError | None) -> Unknown:
+    """Keep what an error answer tells, beside our judgement of it."""
+    return Unknown(
+        because,
+        code=error.code if error else None,
+        message=error.message if error else f"HTTP {reply.status} without an error body",
+        retry_after=reply.retry_after,
+    )
 
 
 def _read_refusal(reply: Reply) -> RefundRefused | Unknown:
@@ -120,22 +112,13 @@ def _read_refusal(reply: Reply) -> RefundRefused | Unknown:
     kind = classify_cancel(reply.status, error.code if error else None)
     if error and isinstance(kind, RefusedBecause):
         return RefundRefused(kind, code=error.code, message=error.message)
-    return _unknown(_why_unknown(kind, error), reply, error)
+    return read_unknown(_why_unknown(kind, error), reply, error)
 
 
 def _why_unknown(kind: CodeClass | RefusedBecause | None, error: TossError | None) -> UnknownBecause:
     if isinstance(kind, CodeClass) and kind in _WHY_UNKNOWN:
         return _WHY_UNKNOWN[kind]
     return UnknownBecause.UNLISTED if error else UnknownBecause.MALFORMED
-
-
-def _unknown(because: UnknownBecause, reply: Reply, error: TossError | None) -> Unknown:
-    return Unknown(
-        because,
-        code=error.code if error else None,
-        message=error.message if error else f"HTTP {reply.status} without an error body",
-        retry_after=reply.retry_after,
-    )
 
 
 def _read_success(reply: Reply, asked: Asked) -> Answer:

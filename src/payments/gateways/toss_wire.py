@@ -7,10 +7,19 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Final, Literal, Never, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
-from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgVirtualAccount
+from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgTransaction, PgVirtualAccount
 
 MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
 _MAX_REASON_LENGTH: Final = 200  # and for the reason of a cancel
@@ -44,6 +53,11 @@ def is_order_id(text: str) -> bool:
     return _ORDER_ID.fullmatch(text) is not None
 
 
+def is_transaction_key(text: str) -> bool:
+    """Whether `text` can name a movement in Toss's books."""
+    return _TRANSACTION_KEY.fullmatch(text) is not None
+
+
 def clean_text(text: str, *, longest: int = MAX_MESSAGE_LENGTH) -> str:
     """Return `text` in one printable line. A lone surrogate or NUL would not survive the database."""
     printable = "".join(character if character.isprintable() else " " for character in text)
@@ -57,6 +71,11 @@ def _whole_won(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST_AMOUNT:
         raise ValueError("not an amount in won")
     return value
+
+
+def _won_either_way(value: object) -> int:
+    # Which sign the amount of a cancel has in the list of transactions is not documented; the status tells.
+    return _whole_won(-value if isinstance(value, int | float) and value < 0 else value)
 
 
 def _is_there(value: object) -> bool:
@@ -88,7 +107,7 @@ def _payment_key(value: str) -> str:
 
 
 def _transaction_key(value: str) -> str:
-    if _TRANSACTION_KEY.fullmatch(value) is None:
+    if not is_transaction_key(value):
         raise ValueError("not a transaction key")
     return value
 
@@ -125,6 +144,7 @@ def _none_if_unreadable(value: object, read: Callable[[object], _Read]) -> _Read
 
 
 _Won = Annotated[int, BeforeValidator(_whole_won)]
+_WonEitherWay = Annotated[int, BeforeValidator(_won_either_way)]
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
 _Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
 _Message = Annotated[str, AfterValidator(clean_text)]
@@ -136,9 +156,6 @@ _Lenient = WrapValidator(_none_if_unreadable)
 class _Wire(BaseModel):
     # New fields arrive without a new version of the API, so unknown ones are ignored.
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, alias_generator=to_camel)
-
-
-_Model = TypeVar("_Model", bound=_Wire)
 
 
 class _Receipt(_Wire):
@@ -188,6 +205,18 @@ class _Payment(_Wire):
     last_transaction_key: Annotated[_TransactionKey | None, _Lenient] = None
     is_partial_cancelable: Annotated[bool | None, _Lenient] = None
     cancels: list[_Cancel] | None = None
+    m_id: Annotated[_Word | None, _Lenient] = None
+
+
+class _Transaction(_Wire):
+    transaction_key: _TransactionKey
+    payment_key: Annotated[str, AfterValidator(_payment_key)]
+    order_id: _Word
+    status: PgStatus = Field(strict=False)
+    amount: _WonEitherWay
+    currency: _Word
+    transaction_at: _Moment
+    method: Annotated[_Word | None, _Lenient] = None
 
 
 class TossError(_Wire):
@@ -197,26 +226,40 @@ class TossError(_Wire):
     message: _Message = ""
 
 
+_PAYMENT: Final = TypeAdapter(_Payment)
+_ERROR: Final = TypeAdapter(TossError)
+_TRANSACTIONS: Final = TypeAdapter(list[_Transaction])
+
+
 def read_payment(body: bytes) -> PgPayment:
     """Read a Payment object.
 
     Raises:
         MalformedAnswer: It is not JSON, not a payment, or has a status that Toss does not document.
     """
-    return _to_payment(_read(_Payment, body))
+    return _to_payment(_read(_PAYMENT, body))
+
+
+def read_transactions(body: bytes) -> tuple[PgTransaction, ...]:
+    """Read a list of Transaction objects, in its order.
+
+    Raises:
+        MalformedAnswer: It is not JSON, not a list, or one of its rows is not a transaction.
+    """
+    return tuple(_to_transaction(wire) for wire in _read(_TRANSACTIONS, body))
 
 
 def read_error(body: bytes) -> TossError | None:
     """Read an error body; None if it is not one, such as a proxy's HTML page."""
     try:
-        return _read(TossError, body)
+        return _read(_ERROR, body)
     except MalformedAnswer:
         return None
 
 
-def _read(model: type[_Model], body: bytes) -> _Model:
+def _read(shape: TypeAdapter[_Read], body: bytes) -> _Read:
     try:
-        return model.model_validate(_parse(body))
+        return shape.validate_python(parse_json(body))
     except ValidationError as error:
         # Names of places and rules only: the values include secrets.
         wrong = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_PLACES_TOLD]
@@ -227,7 +270,12 @@ def _place(location: tuple[int | str, ...], rule: str) -> str:
     return f"{'.'.join(map(str, location)) or 'body'}: {rule}"
 
 
-def _parse(body: bytes) -> object:
+def parse_json(body: bytes) -> object:
+    """Parse what Toss sends.
+
+    Raises:
+        MalformedAnswer: It is not JSON, or JSON that two readers could understand differently.
+    """
     # The standard parser, because pydantic's own takes NaN for a number and the last of two equal names for the truth.
     try:
         parsed: object = json.loads(
@@ -269,6 +317,20 @@ def _to_payment(wire: _Payment) -> PgPayment:
         last_transaction_key=wire.last_transaction_key,
         is_partial_cancelable=wire.is_partial_cancelable is not False,  # who does not say is asked, and may refuse
         cancels=_to_cancels(wire.cancels or []),
+        merchant_id=wire.m_id,
+    )
+
+
+def _to_transaction(wire: _Transaction) -> PgTransaction:
+    return PgTransaction(
+        transaction_key=wire.transaction_key,
+        payment_key=wire.payment_key,
+        order_id=wire.order_id,
+        status=wire.status,
+        method=wire.method,
+        amount=wire.amount,
+        currency=wire.currency,
+        at=wire.transaction_at,
     )
 
 

@@ -1,5 +1,7 @@
 """Which programs the local run consists of, and what each of them is told."""
 
+import base64
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,14 @@ class Plan:
         return (*self.self_sufficient, *self.on_our_schema)
 
 
-def make_plan(environ: Mapping[str, str], ports: Ports, *, data: Path, payments_url: str, shop_url: str) -> Plan:
+def new_events_secret() -> str:
+    """A key for signing events, as Standard Webhooks writes it."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def make_plan(
+    environ: Mapping[str, str], ports: Ports, *, data: Path, payments_url: str, shop_url: str, events_secret: str
+) -> Plan:
     """Plan a run in which every value that the user set in the environment wins.
 
     Args:
@@ -61,17 +70,18 @@ def make_plan(environ: Mapping[str, str], ports: Ports, *, data: Path, payments_
         data: Where the sandbox keeps its payments.
         payments_url: Database of the payments.
         shop_url: Database of the shop.
+        events_secret: What the events to the shop are signed with.
 
     Raises:
         CannotRun: Only one of the two keys of Toss is set.
     """
     if pays_at_toss(environ) != _is_set(environ, "TOSS_CLIENT_KEY"):
         raise CannotRun("TOSS_CLIENT_KEY and TOSS_SECRET_KEY are a pair: set both for Toss, or none for the sandbox.")
-    payments = _unset(environ, _payments_defaults(environ, ports, payments_url))
+    payments = _unset(environ, _payments_defaults(environ, ports, payments_url, events_secret))
     shop = Program(
         name="shop",
         arguments=["demo_shop", "serve", "--host", HOST, "--port", str(ports.shop)],
-        environment=_unset(environ, _shop_defaults(environ, ports, shop_url)),
+        environment=_unset(environ, _shop_defaults(environ, ports, shop_url, events_secret)),
         port=ports.shop,
     )
     api_arguments = ["payments", "api", "--host", HOST, "--port", str(ports.api)]
@@ -110,27 +120,35 @@ def _sandbox(ports: Ports, data: Path) -> Program:
     return Program(
         name="sandbox",
         arguments=["toss_sandbox", "serve", "--host", HOST, "--port", str(ports.sandbox), "--data", file],
-        environment=SANDBOX_KEYS,
+        environment={"TOSS_WEBHOOK_URL": f"http://{HOST}:{ports.api}/webhook/toss", **SANDBOX_KEYS},
         port=ports.sandbox,
     )
 
 
-def _payments_defaults(environ: Mapping[str, str], ports: Ports, url: str) -> dict[str, str]:
-    # The sandbox sits beside us and has no limit, so that a deposit shows at once.
-    sandbox = {"TOSS_API_URL": f"http://{HOST}:{ports.sandbox}", "TOSS_DEPOSIT_CHECK": "2s", **SANDBOX_KEYS}
+def _payments_defaults(environ: Mapping[str, str], ports: Ports, url: str, events_secret: str) -> dict[str, str]:
+    # The sandbox sits beside us and has no limit, so that what its webhooks do not tell shows soon all the same.
+    sandbox = {
+        "TOSS_API_URL": f"http://{HOST}:{ports.sandbox}",
+        "TOSS_DEPOSIT_CHECK": "10s",
+        "TOSS_WORKER_RATE": "200",
+        **SANDBOX_KEYS,
+    }
     return {
         "ENVIRONMENT": "local",
         "LOG_FORMAT": "console",
         "DATABASE_URL": url,
         "ORDERS_URL": f"http://{HOST}:{ports.shop}/api",
+        "EVENTS_URL": f"http://{HOST}:{ports.shop}/api/events",
+        "EVENTS_SECRETS": events_secret,
         "ALLOWED_ORIGINS": f"http://{HOST}:{ports.shop},http://localhost:{ports.shop}",
         **({} if pays_at_toss(environ) else sandbox),
     }
 
 
-def _shop_defaults(environ: Mapping[str, str], ports: Ports, url: str) -> dict[str, str]:
+def _shop_defaults(environ: Mapping[str, str], ports: Ports, url: str, events_secret: str) -> dict[str, str]:
     return {
         "SHOP_DATABASE_URL": url,
+        "SHOP_EVENTS_SECRETS": value_of(environ, "EVENTS_SECRETS") or events_secret,
         "SHOP_PAYMENTS_URL": f"http://{HOST}:{ports.api}",
         "SHOP_TOSS_SDK_URL": TOSS_SDK_URL if pays_at_toss(environ) else f"http://{HOST}:{ports.sandbox}/v2/standard",
         "SHOP_PUBLIC_URL": f"http://{HOST}:{ports.shop}",

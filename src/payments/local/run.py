@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from payments.local.databases import create_if_missing, sibling
-from payments.local.plan import HIGHEST_BASE, CannotRun, Plan, Ports, make_plan, pays_at_toss, value_of
+from payments.local.plan import (
+    HIGHEST_BASE,
+    CannotRun,
+    Plan,
+    Ports,
+    make_plan,
+    new_events_secret,
+    pays_at_toss,
+    value_of,
+)
 from payments.local.postgres import DataDirectoryInUse, LocalPostgres, LocalPostgresFailure
 from payments.local.supervisor import HOST, ProgramStopped, cancel_on_signals, keep_running, run_once, until_serving
 from payments.local.terminal import ENVIRONMENT_FILE, complain, say, show, welcome
@@ -45,7 +54,14 @@ def run(*, port_base: int, data: Path) -> int:
         ports = _free_ports(port_base)
         _make(data)
         with _databases(os.environ, data) as databases:
-            plan = make_plan(os.environ, ports, data=data, payments_url=databases.payments, shop_url=databases.shop)
+            plan = make_plan(
+                os.environ,
+                ports,
+                data=data,
+                payments_url=databases.payments,
+                shop_url=databases.shop,
+                events_secret=new_events_secret(),
+            )
             _write_environment(data, plan.migrate.environment)
             code = asyncio.run(_supervise(plan, databases, lambda: _greet(ports, data, began_at)))
     except KeyboardInterrupt:

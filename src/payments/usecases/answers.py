@@ -1,7 +1,7 @@
 """The only way in which an answer of the PG changes a payment; confirm, webhooks and recovery all end here."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -19,6 +19,8 @@ from payments.gateways.pg import (
     Unknown,
     UnknownBecause,
 )
+from payments.ids import new_id
+from payments.leases import Lease
 from payments.models import FIRST_DEPOSIT_CHECK, Payment, VirtualAccount
 from payments.outbox import announce
 from payments.queries import open_refund_of
@@ -58,14 +60,15 @@ async def record(
 ) -> None:
     """Apply what the PG said about the attempt that was confirmed under `question.payment_key`.
 
-    Recording the same answer again changes nothing. An answer about an earlier attempt never touches the present
-    one; money found there is noted as a discrepancy. An answer that others have overtaken still brings new truths
+    Recording the same answer again changes nothing. An answer about another key than that of the present attempt is
+    noted as a discrepancy if there is money; it decides the present attempt only where nobody has been asked for money
+    yet, because the order would be paid twice otherwise. An answer that others have overtaken still brings new truths
     (money came, money went back), and never takes one away: the PG is asked again instead.
     """
     payment_key = question.payment_key
     is_fresh = question.version == payment.version
     if payment_key != payment.payment_key:
-        await _record_earlier_attempt(session, payment, answer, at=at)
+        await _record_other_key(session, payment, answer, cause=cause, at=at)
         return
     match answer:
         case Approved(payment=held):
@@ -80,10 +83,14 @@ async def record(
             await _record_unknown(session, payment, answer, is_fresh=is_fresh, at=at)
 
 
-async def _record_earlier_attempt(session: AsyncSession, payment: Payment, answer: Answer, *, at: datetime) -> None:
-    """The present attempt is not touched; money, or the promise of it, under another key is for a person to look at."""
+async def _record_other_key(
+    session: AsyncSession, payment: Payment, answer: Answer, *, cause: Cause, at: datetime
+) -> None:
+    """Money, or the promise of it, under a key that this attempt did not confirm: a person has to look at it."""
     never_asked = payment.attempt == 1 and payment.payment_key is None
     match answer:
+        case Approved(payment=held) if payment.status is PaymentStatus.CANCELLED:
+            kind = DiscrepancyKind.CAPTURED_AFTER_CANCEL
         case Approved(payment=held) if never_asked:
             kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
         case Approved(payment=held):
@@ -94,6 +101,13 @@ async def _record_earlier_attempt(session: AsyncSession, payment: Payment, answe
             return
     subject = f"{payment.order_id}/{held.payment_key}"
     await discrepancies.note(session, kind, payment, subject=subject, theirs=as_theirs(held), at=at)
+    if isinstance(answer, Approved) and payment.status is PaymentStatus.CREATED:
+        # The PG holds the order's money: whoever comes back from the payment window now must not be charged again.
+        never_sent = f"adopted-{new_id().hex}"
+        payment.begin_confirm(
+            held.payment_key, held.total_amount, confirm_key=never_sent, at=at, lease=Lease(timedelta()), cause=cause
+        )
+        await _record_held(session, payment, held, is_fresh=True, cause=cause, at=at)
 
 
 async def _record_held(
@@ -102,7 +116,7 @@ async def _record_held(
     """The PG holds the money, or what cancels have left of it."""
     if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
         # It may tell of the deposit that a bank has taken back since.
-        payment.next_check_at = at
+        payment.check_at(at)
         return
     if payment.status not in EVER_CAPTURED:
         await _record_capture(session, payment, held, cause=cause, at=at)
@@ -143,7 +157,7 @@ async def _record_deposit_awaited(
         case PaymentStatus.PENDING:
             await _record_issued(session, payment, held, cause=cause, at=at)
         case _ if not is_fresh:
-            payment.next_check_at = at  # asked before the deposit came, perhaps, and answered after it
+            payment.check_at(at)  # asked before the deposit came, perhaps, and answered after it
         case PaymentStatus.WAITING_FOR_DEPOSIT if _is_overdue(payment, held, at=at):
             payment.fail(DEPOSIT_OVERDUE, "입금 기한이 지났습니다.", at=at, cause=cause)
             await announce(session, payment, EventType.FAILED, at=at)
@@ -186,7 +200,7 @@ async def _record_reversal(
 ) -> None:
     """The bank took the deposit back, unless a refund is under way: then its outcome is waited for."""
     if await open_refund_of(session, payment.id) is not None:
-        payment.next_check_at = at + FIRST_DEPOSIT_CHECK
+        payment.check_at(at + FIRST_DEPOSIT_CHECK)
         return
     if payment.virtual_account is None:  # only a deposit can be reversed
         kind = DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG
@@ -201,7 +215,7 @@ async def _record_declined(
     session: AsyncSession, payment: Payment, declined: Declined, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
     if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
-        payment.next_check_at = at  # from before the account was issued, perhaps
+        payment.check_at(at)  # from before the account was issued, perhaps
     elif payment.status in OPEN:
         payment.fail(declined.code, declined.message, at=at, cause=cause)
         await announce(session, payment, EventType.FAILED, at=at)

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from payments.errors import (
     Unavailable,
 )
 from payments.gateways.pg import PaymentGateway, RefundAccount, Unknown
+from payments.leases import Lease
 from payments.models import Payment, Refund
 from payments.outbox import announce
 from payments.queries import (
@@ -115,7 +116,7 @@ async def cancel(
     sessions: Sessions,
     pg: PaymentGateway,
     background: Background,
-    lease: timedelta,
+    lease: Lease,
 ) -> CancelOutcome:
     """Give a payment up before it was paid, or give its money back; asked again for the same request, go on with it.
 
@@ -156,9 +157,7 @@ class Promised:
     outcome: CancelOutcome
 
 
-async def _promise(
-    asked: CancelRequest, *, sessions: Sessions, lease: timedelta
-) -> CancelOutcome | Promised | Unresolved:
+async def _promise(asked: CancelRequest, *, sessions: Sessions, lease: Lease) -> CancelOutcome | Promised | Unresolved:
     """Commit what the PG will be asked for, and under which key; or find it promised or decided before."""
     for _ in range(RACES):
         try:
@@ -172,7 +171,7 @@ async def _promise(
 
 
 async def _promised_before(
-    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: timedelta, at: datetime
+    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: Lease, at: datetime
 ) -> CancelOutcome | Promised | None:
     """Where this very request stands, if it has come this far before."""
     earlier = await refund_of_request(session, asked.request_id)
@@ -184,7 +183,7 @@ async def _promised_before(
         is_left_alone = earlier.next_check_at is not None and earlier.next_check_at > at and asked.account is None
         if earlier.status is not RefundStatus.REQUESTED or is_left_alone:
             return outcome
-        earlier.next_check_at = at + lease
+        earlier.hold(lease, at=at)
         return Promised(open_refund(payment, earlier, now=at, account=asked.account), outcome)
     if payment.cancel_request_id != asked.request_id:
         if await has_promised(session, asked.request_id):
@@ -194,7 +193,7 @@ async def _promised_before(
     outcome = await _outcome(session, payment)
     if outcome.is_decided or (payment.next_check_at is not None and payment.next_check_at > at):
         return outcome
-    payment.next_check_at = at + lease
+    payment.hold(lease, at=at)
     return await _promised_cancel(session, payment)
 
 
@@ -212,7 +211,7 @@ def _check_still_given_up(payment: Payment) -> None:
 
 
 async def _decide(
-    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: timedelta, at: datetime
+    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: Lease, at: datetime
 ) -> CancelOutcome | Promised | Unresolved:
     match payment.status:
         case PaymentStatus.COMPLETED | PaymentStatus.PARTIALLY_REFUNDED:
@@ -234,7 +233,7 @@ async def _decide(
 
 
 async def _promise_refund(
-    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: timedelta, at: datetime
+    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: Lease, at: datetime
 ) -> Promised:
     if await open_refund_of(session, payment.id) is not None:
         raise RefundInProgress
@@ -246,7 +245,7 @@ async def _promise_refund(
         reason=asked.reason,
         refund_key=secrets.token_urlsafe(32),
         at=at,
-        check_at=at + lease,
+        lease=lease,
         cause=Cause.API,
         actor=asked.actor,
         request_id=asked.request_id,
@@ -263,7 +262,7 @@ async def _promise_refund(
 
 
 async def _promise_cancel(
-    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: timedelta, at: datetime
+    session: AsyncSession, payment: Payment, asked: CancelRequest, *, lease: Lease, at: datetime
 ) -> Promised:
     if payment.deposited_amount is not None:
         raise DepositAmountDiffers
@@ -275,7 +274,7 @@ async def _promise_cancel(
         cancel_key=secrets.token_urlsafe(32),
         request_id=asked.request_id,
         at=at,
-        check_at=at + lease,
+        lease=lease,
         actor=asked.actor,
     )
     await note_promise(session, asked.request_id, at=at)

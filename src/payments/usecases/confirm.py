@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +19,7 @@ from payments.errors import (
     Unavailable,
 )
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
+from payments.leases import Lease
 from payments.models import Payment
 from payments.queries import failure_of_attempt, get_payment, get_payment_to_change
 from payments.states import Cause, PaymentStatus
@@ -43,7 +43,7 @@ async def confirm(
     sessions: Sessions,
     pg: PaymentGateway,
     background: Background,
-    lease: timedelta,
+    lease: Lease,
 ) -> Payment:
     """Take the money of a prepared payment; asked again, answer what is recorded and leave the PG alone.
 
@@ -78,9 +78,7 @@ class Promise:
     payment: Payment  # PENDING, as it was committed; only to answer with when the outcome cannot be recorded
 
 
-async def _promise(
-    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: timedelta
-) -> Promise | Payment:
+async def _promise(asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: Lease) -> Promise | Payment:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
     for _ in range(RACES):
         try:
@@ -91,9 +89,7 @@ async def _promise(
                 if not pg.is_available:
                     raise PgUnavailable
                 confirm_key = secrets.token_urlsafe(32)
-                payment.begin_confirm(
-                    asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, check_at=now + lease
-                )
+                payment.begin_confirm(asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, lease=lease)
         except ConcurrentUpdate:
             continue
         log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)

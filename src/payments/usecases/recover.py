@@ -1,7 +1,7 @@
 """Recover: what is not decided, and what may change at the PG by itself, is asked about until the PG has said it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,13 +13,14 @@ from payments import discrepancies
 from payments.db import RACES, Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
+from payments.leases import Lease
 from payments.models import Payment
-from payments.queries import claim_unresolved, claim_watched, database_now, get_payment_to_change
+from payments.queries import claim_pending, claim_unresolved, claim_watched, database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases import give_up
 from payments.usecases.answers import Question, record
-from payments.usecases.promises import OpenCancel, open_cancel
+from payments.usecases.promises import GIVE_UP_AFTER, OpenCancel, open_cancel
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 # (https://docs.tosspayments.com/reference/using-api/webhook-events).
 CONFIRM_WINDOW: Final = timedelta(minutes=10)
 ABSENCE_MARGIN: Final = timedelta(minutes=5)  # what may still be under way when the window closes
-GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the payment stays PENDING all the same
+AT_ONCE: Final = 20  # by one command; fewer than the calls that the PG's client lets through
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +58,96 @@ class Watched:
     cancel: OpenCancel | None
 
 
-async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, limit: int = 50) -> int:
-    """Ask about the payments that are due, at most `limit`; answers how many were decided.
+Progress = Callable[[int, int], None]
 
-    Any number of workers may do this at once: each payment is claimed for `lease`, which must be longer than the PG's
-    deadlines for a look-up and a confirm together. A worker that dies gives its payments back when their leases end.
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What came of asking about one payment; the amount in won."""
+
+    order_id: str
+    amount: int
+    status: PaymentStatus
+    code: str | None  # of the PG's refusal, or of what went wrong here
+    age: timedelta  # since the confirm began
+
+
+async def claim_due(*, sessions: Sessions, lease: Lease, limit: int) -> Sequence[Unresolved]:
+    """Take up to `limit` payments whose outcome is due to be asked for, away from every other worker.
+
+    `lease` must be longer than the PG's deadlines for a look-up and a confirm together.
     """
     async with transaction(sessions) as session:
         now = await database_now(session)
         due = await claim_unresolved(session, now=now, lease=lease, limit=limit)
-        claimed = [_unresolved(payment, now=now) for payment in due]
-    outcomes = await asyncio.gather(
-        *(_resolve(one, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
-    )
-    _log_failures([one.order_id for one in claimed], outcomes)
-    return sum(outcome is True for outcome in outcomes)
+        return [_unresolved(payment, now=now) for payment in due]
 
 
-async def watch(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, every: timedelta, limit: int = 50) -> int:
+async def claim_due_watches(*, sessions: Sessions, lease: Lease, limit: int) -> Sequence[Watched]:
+    """The same for payments that are decided and may change at the PG by themselves."""
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        due = await claim_watched(session, now=now, lease=lease, limit=limit)
+        return [_watched(payment) for payment in due]
+
+
+async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: Lease, limit: int = 50) -> int:
+    """Ask about the payments that are due, at most `limit`; answers how many were decided.
+
+    Any number of workers may do this at once. A worker that dies gives its payments back.
+    """
+    claimed = await claim_due(sessions=sessions, lease=lease, limit=limit)
+    outcomes = await asyncio.gather(*(resolve(one, sessions=sessions, pg=pg) for one in claimed))
+    return sum(outcome.status is not PaymentStatus.PENDING for outcome in outcomes)
+
+
+async def recover_all(
+    *, sessions: Sessions, pg: PaymentGateway, lease: Lease, limit: int, progress: Progress | None = None
+) -> Sequence[Recovered]:
+    """Ask about every payment whose outcome is unknown, now, for an operator; at most `limit`, oldest first.
+
+    What somebody else is working on at this moment is left to them. `progress` is told how many of how many have been
+    asked about.
+    """
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        claimed = [_unresolved(one, now=now) for one in await claim_pending(session, now=now, lease=lease, limit=limit)]
+    recovered: list[Recovered] = []
+    for start in range(0, len(claimed), AT_ONCE):
+        batch = claimed[start : start + AT_ONCE]
+        recovered += await asyncio.gather(*(resolve(one, sessions=sessions, pg=pg) for one in batch))
+        if progress is not None:
+            progress(len(recovered), len(claimed))
+    return recovered
+
+
+async def watch(*, sessions: Sessions, pg: PaymentGateway, lease: Lease, every: timedelta, limit: int = 50) -> int:
     """Look at the virtual accounts that may have been paid into, or whose money the bank took or sent back.
 
     Each is looked at again after `every`, until nothing can change any more. Keeps promises to give accounts up that
     are still open. Answers how many were looked at. Any number of workers may do this at once.
     """
-    async with transaction(sessions) as session:
-        now = await database_now(session)
-        due = await claim_watched(session, now=now, lease=lease, limit=limit)
-        claimed = [_watched(payment) for payment in due]
-    outcomes = await asyncio.gather(
-        *(_look_at(one, every=every, sessions=sessions, pg=pg) for one in claimed), return_exceptions=True
-    )
-    _log_failures([one.order_id for one in claimed], outcomes)
+    claimed = await claim_due_watches(sessions=sessions, lease=lease, limit=limit)
+    await asyncio.gather(*(look_at(one, every=every, sessions=sessions, pg=pg) for one in claimed))
     return len(claimed)
 
 
-def _log_failures(order_ids: Sequence[str], outcomes: Sequence[object]) -> None:
-    for order_id, outcome in zip(order_ids, outcomes, strict=True):
-        if isinstance(outcome, BaseException):  # one bad row never stops the others; its lease ends, and it comes back
-            log.error("recovery.failed", order_id=order_id, error=type(outcome).__name__, exc_info=outcome)
+async def look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: PaymentGateway) -> None:
+    """Look at one payment that was claimed. Never raises: it comes back when its lease ends."""
+    try:
+        await _look_at(one, every=every, sessions=sessions, pg=pg)
+    except Exception as error:  # one bad row never stops the others
+        log.exception("recovery.failed", order_id=one.order_id, error=type(error).__name__)
+
+
+async def resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> Recovered:
+    """Ask about one payment that was claimed. Never raises: it comes back when its lease ends."""
+    try:
+        payment = await _resolve(one, sessions=sessions, pg=pg)
+    except Exception as error:  # one bad row never stops the others
+        log.exception("recovery.failed", order_id=one.order_id, error=type(error).__name__)
+        return Recovered(one.order_id, one.amount, PaymentStatus.PENDING, type(error).__name__, one.age)
+    return Recovered(one.order_id, one.amount, payment.status, payment.fail_code, one.age)
 
 
 async def _look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: PaymentGateway) -> None:
@@ -115,7 +168,7 @@ async def _look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: Pa
     raise ConcurrentUpdate
 
 
-async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> bool:
+async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> Payment:
     answer = await _ask(one, pg=pg)
     for _ in range(RACES):
         try:
@@ -126,7 +179,7 @@ async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -
                     await _call_a_person(session, payment, at=now)
         except ConcurrentUpdate:
             continue
-        return payment.status is not PaymentStatus.PENDING
+        return payment
     raise ConcurrentUpdate
 
 

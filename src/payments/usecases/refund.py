@@ -26,6 +26,7 @@ from payments.gateways.pg import (
 from payments.gateways.pg import (
     RefundRefused as Refused,
 )
+from payments.leases import Lease
 from payments.models import Payment, Refund
 from payments.queries import claim_refunds, database_now, get_payment_to_change, get_refund, open_refunds
 from payments.records import DiscrepancyKind, Json
@@ -69,15 +70,20 @@ async def carry_out(one: OpenRefund, *, cause: Cause, sessions: Sessions, pg: Pa
     return await insist(lambda: _record(one, told, cause=cause, sessions=sessions))
 
 
-async def resolve_due_refunds(*, sessions: Sessions, pg: PaymentGateway, lease: timedelta, limit: int = 50) -> int:
-    """Ask about the refunds that are due, at most `limit`; answers how many were decided.
-
-    Any number of workers may do this at once: each refund is claimed for `lease`.
-    """
+async def claim_due_refunds(*, sessions: Sessions, lease: Lease, limit: int) -> Sequence[OpenRefund]:
+    """Take up to `limit` refunds that are due to be asked about, away from every other worker."""
     async with transaction(sessions) as session:
         now = await database_now(session)
         claimed = await claim_refunds(session, now=now, lease=lease, limit=limit)
-        due = [open_refund(payment, refund, now=now) for refund, payment in claimed]
+        return [open_refund(payment, refund, now=now) for refund, payment in claimed]
+
+
+async def resolve_due_refunds(*, sessions: Sessions, pg: PaymentGateway, lease: Lease, limit: int = 50) -> int:
+    """Ask about the refunds that are due, at most `limit`; answers how many were decided.
+
+    Any number of workers may do this at once. A worker that dies gives its refunds back.
+    """
+    due = await claim_due_refunds(sessions=sessions, lease=lease, limit=limit)
     resolved = await _resolve_all(due, cause=Cause.RECOVERY, sessions=sessions, pg=pg)
     return sum(one.status is not RefundStatus.REQUESTED for one in resolved)
 
@@ -111,18 +117,17 @@ async def resolve_refunds(
 async def _resolve_all(
     due: Sequence[OpenRefund], *, cause: Cause, sessions: Sessions, pg: PaymentGateway
 ) -> list[Resolved]:
-    outcomes = await asyncio.gather(
-        *(carry_out(one, cause=cause, sessions=sessions, pg=pg) for one in due), return_exceptions=True
-    )
-    return [_resolved(one, outcome) for one, outcome in zip(due, outcomes, strict=True)]
+    return list(await asyncio.gather(*(resolve_refund(one, cause=cause, sessions=sessions, pg=pg) for one in due)))
 
 
-def _resolved(one: OpenRefund, outcome: tuple[Payment, Refund] | BaseException) -> Resolved:
-    if isinstance(outcome, BaseException):  # one bad row never stops the others
-        error = type(outcome).__name__
-        log.error("refund.not_resolved", order_id=one.order.order_id, error=error, exc_info=outcome)
-        return Resolved(one.order.order_id, one.refund_id, one.order.amount, RefundStatus.REQUESTED, error, one.age)
-    _, refund = outcome
+async def resolve_refund(one: OpenRefund, *, cause: Cause, sessions: Sessions, pg: PaymentGateway) -> Resolved:
+    """Ask about one refund that is not decided. Never raises: it comes back when its lease ends."""
+    try:
+        _, refund = await carry_out(one, cause=cause, sessions=sessions, pg=pg)
+    except Exception as error:  # one bad row never stops the others
+        log.exception("refund.not_resolved", order_id=one.order.order_id, error=type(error).__name__)
+        undecided = RefundStatus.REQUESTED
+        return Resolved(one.order.order_id, one.refund_id, one.order.amount, undecided, type(error).__name__, one.age)
     return Resolved(one.order.order_id, refund.id, refund.amount, refund.status, refund.fail_code, one.age)
 
 

@@ -136,7 +136,7 @@ def refusal_of(refund: Refund) -> NotGivenBack:
 
 def _record_reversed(payment: Payment, refund: Refund, *, at: datetime) -> None:
     """There is nothing to give back. The reversal itself is recorded by the next look at the payment."""
-    payment.next_check_at = at
+    payment.check_at(at)
     if refund.status is RefundStatus.REQUESTED:
         message = "입금이 취소되어 환불할 금액이 없습니다."
         refund.fail("DEPOSIT_REVERSED", message, because=RefusedBecause.BALANCE_DIFFERS.value, at=at)
@@ -198,7 +198,7 @@ def _record_not_found(payment: Payment, refund: Refund, told: Told, *, is_overta
         case Refused(because=because, code=code, message=message):
             refund.fail(code, message, because=because.value, at=at)
             if payment.virtual_account is not None:
-                payment.next_check_at = at  # perhaps because the bank has taken the deposit back
+                payment.check_at(at)  # perhaps because the bank has taken the deposit back
             log.warning("refund.refused", order_id=payment.order_id, refund_id=str(refund.id), pg_code=code)
         case Unknown() as unknown if _is_repeated_fault(refund, unknown, told.shown, at=at):
             refund.ask_anew(secrets.token_urlsafe(32), at=at)

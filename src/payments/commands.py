@@ -1,0 +1,206 @@
+"""What operators can have done by hand: each command opens what it needs, calls one use case and prints the outcome."""
+
+import getpass
+import sys
+from collections.abc import Callable
+from datetime import date
+from typing import Final
+from uuid import UUID
+
+from payments import discrepancies, inbox, outbox
+from payments.business_day import yesterday
+from payments.db import transaction
+from payments.errors import OrdersUnavailable, PgUnavailable
+from payments.nightly import check_orders_of, reconcile_day
+from payments.presence import here
+from payments.queries import database_now, is_alive
+from payments.records import DiscrepancyKind, Json, NightlyCheck
+from payments.reports import (
+    Rows,
+    as_json,
+    as_lines,
+    as_table,
+    discrepancy_report,
+    discrepancy_rows,
+    recovered_rows,
+    recovered_summary,
+    resolved_rows,
+    resolved_summary,
+    sent_rows,
+    sent_summary,
+)
+from payments.resources import COMMAND, WORKER, Resources, open_resources
+from payments.settings import Settings
+from payments.states import Cause, PaymentStatus, RefundStatus
+from payments.usecases.deliver import deliver_now
+from payments.usecases.forget import forget
+from payments.usecases.nights import run_night_by_hand
+from payments.usecases.recover import recover_all
+from payments.usecases.refund import resolve_refunds
+
+DONE: Final = 0
+WRONG: Final = 1  # something is wrong with the data
+CANNOT: Final = 2  # it could not be done as asked
+
+
+async def resolve_refunds_now(settings: Settings, *, order_id: str | None, limit: int, in_json: bool) -> int:
+    """Ask the PG about every refund that is not decided."""
+    async with open_resources(settings, role=COMMAND) as held:
+        resolved = await resolve_refunds(
+            sessions=held.sessions, pg=held.pg, order_id=order_id, limit=limit, progress=_asked("refunds")
+        )
+    rows = resolved_rows(resolved)
+    _show_rows(rows, nothing="Every refund is decided.", summary=resolved_summary(resolved), in_json=in_json)
+    return WRONG if any(one.status is RefundStatus.REQUESTED for one in resolved) else DONE
+
+
+async def recover_now(settings: Settings, *, limit: int, in_json: bool) -> int:
+    """Ask the PG about every payment whose outcome is unknown."""
+    async with open_resources(settings, role=COMMAND) as held:
+        recovered = await recover_all(
+            sessions=held.sessions, pg=held.pg, lease=held.pg_lease, limit=limit, progress=_asked("payments")
+        )
+    rows = recovered_rows(recovered)
+    nothing = "The outcome of every payment is known."
+    _show_rows(rows, nothing=nothing, summary=recovered_summary(recovered), in_json=in_json)
+    return WRONG if any(one.status is PaymentStatus.PENDING for one in recovered) else DONE
+
+
+async def deliver_events_now(settings: Settings, *, in_json: bool) -> int:
+    """Send the order service what it was not told yet."""
+    async with open_resources(settings, role=COMMAND) as held:
+        if held.subscriber is None:
+            return _cannot("EVENTS_URL is not set: there is nobody to tell.")
+        sent = await deliver_now(sessions=held.sessions, subscriber=held.subscriber, progress=_sent)
+    rows = sent_rows(sent)
+    _show_rows(rows, nothing="Every event is delivered.", summary=sent_summary(sent), in_json=in_json)
+    return DONE if all(one.delivered for one in sent) else WRONG
+
+
+async def check_orders_now(settings: Settings, *, day: date | None, in_json: bool) -> int:
+    """Compare the orders of one business day with its payments."""
+    async with open_resources(settings, role=COMMAND) as held:
+        if held.orders is None:
+            return _cannot("ORDERS_URL is not set: there are no orders to compare with.")
+        return await _compare(NightlyCheck.ORDERS, held, day=day, in_json=in_json)
+
+
+async def reconcile_now(settings: Settings, *, day: date | None, in_json: bool) -> int:
+    """Compare the payments of one business day with what the PG lists."""
+    async with open_resources(settings, role=COMMAND) as held:
+        return await _compare(NightlyCheck.PG, held, day=day, in_json=in_json)
+
+
+async def _compare(kind: NightlyCheck, held: Resources, *, day: date | None, in_json: bool) -> int:
+    async def _run(chosen: date) -> dict[str, Json]:
+        compare = check_orders_of if kind is NightlyCheck.ORDERS else reconcile_day
+        return await compare(held, chosen, cause=Cause.OPERATOR, progress=_compared)
+
+    async with transaction(held.sessions) as session:
+        chosen = day or yesterday(await database_now(session))
+    try:
+        report = await run_night_by_hand(kind, chosen, run=_run, sessions=held.sessions)
+    except (OrdersUnavailable, PgUnavailable) as error:
+        return _cannot(f"{error.detail} What was found by then is noted; run it again.")
+    _show(as_json(report) if in_json else as_lines(report))
+    return WRONG if report.get("found") else DONE
+
+
+async def list_discrepancies(
+    settings: Settings, *, kind: DiscrepancyKind | None, resolved_too: bool, limit: int, in_json: bool
+) -> int:
+    """Print the differences that nobody has resolved."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        found = await discrepancies.listed(session, kind=kind, resolved_too=resolved_too, limit=limit)
+    rows = discrepancy_rows(found)
+    _show_rows(rows, nothing="There is no discrepancy.", summary=f"{len(rows)} discrepancies.", in_json=in_json)
+    return DONE
+
+
+async def show_discrepancy(settings: Settings, discrepancy_id: UUID, *, in_json: bool) -> int:
+    """Print one difference with both sides' values."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        report = discrepancy_report(await discrepancies.find(session, discrepancy_id))
+    _show(as_json(report) if in_json else as_lines(report))
+    return DONE
+
+
+async def resolve_discrepancy(settings: Settings, discrepancy_id: UUID, *, note: str, by: str | None) -> int:
+    """Write down that a person has looked at a difference, and what came of it."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        found = await discrepancies.find(session, discrepancy_id)
+        if found.resolved_at is not None:
+            return _cannot(f"{found.resolved_by} resolved it before: {found.resolution}")
+        found.resolved_at = await database_now(session)
+        found.resolved_by = (by or getpass.getuser())[:100]
+        found.resolution = note
+    _show(f"{found.kind.value} of {found.subject} is resolved.")
+    return DONE
+
+
+async def replay_events(settings: Settings, *, order_id: str | None, message_id: UUID | None) -> int:
+    """Have events sent to the order service once more; those that were parked, unless some are named."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        parked_only = order_id is None and message_id is None
+        now = await database_now(session)
+        count = await outbox.replay(session, order_id=order_id, message_id=message_id, parked_only=parked_only, at=now)
+    _show(f"{count} events will be sent once more.")
+    return DONE
+
+
+async def replay_webhooks(settings: Settings, *, webhook_id: UUID | None) -> int:
+    """Have webhooks of the PG worked on once more; those that were parked, unless one is named."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        count = await inbox.replay(session, webhook_id, parked_only=webhook_id is None)
+    _show(f"{count} webhooks will be worked on once more.")
+    return DONE
+
+
+async def forget_now(settings: Settings) -> int:
+    """Delete what is older than it has to be."""
+    async with open_resources(settings, role=COMMAND) as held:
+        gone = await forget(sessions=held.sessions, progress=_deleted)
+    _show(as_lines(dict(gone)))
+    return DONE
+
+
+async def check_worker(settings: Settings) -> int:
+    """Whether a worker of this machine is alive: what a container's health check asks."""
+    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
+        alive = await is_alive(session, name_begins=f"{here(WORKER)}:")
+    if not alive:
+        return _cannot("No worker of this machine has said within the last seconds that it is alive.")
+    _show("A worker of this machine is alive.")
+    return DONE
+
+
+def _show(text: str) -> None:
+    print(text)
+
+
+def _show_rows(rows: Rows, *, nothing: str, summary: str, in_json: bool) -> None:
+    if in_json:
+        _show(as_json(rows))
+    else:
+        _show("\n".join([as_table(rows), summary]) if rows else nothing)
+
+
+def _cannot(why: str) -> int:
+    print(f"payments: {why}", file=sys.stderr)
+    return CANNOT
+
+
+def _asked(what: str) -> Callable[[int, int], None]:
+    return lambda done, of: print(f"asked about {done} of {of} {what}", file=sys.stderr)
+
+
+def _sent(done: int, of: int) -> None:
+    print(f"sent {done} of {of} events", file=sys.stderr)
+
+
+def _compared(what: str, done: int) -> None:
+    print(f"compared {done} {what}", file=sys.stderr)
+
+
+def _deleted(table: str, rows: int) -> None:
+    print(f"deleted {rows} of {table}", file=sys.stderr)
