@@ -39,6 +39,7 @@ def upgrade() -> None:
     _extend_outbox()
     _extend_inbox()
     _extend_discrepancies()
+    _give_strays_back()
     op.create_table(
         "processes",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -102,6 +103,54 @@ def _watch_holders() -> None:
     op.create_check_constraint(
         op.f("ck_payments_created_expires"), "payments", "status <> 'CREATED' OR next_check_at IS NOT NULL"
     )
+
+
+def _give_strays_back() -> None:
+    status = ("REQUESTED", "SUCCEEDED", "FAILED")
+    cause = ("api", "webhook", "recovery", "nightly", "operator", "expiry")
+    op.create_table(
+        "stray_captures",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("payment_id", sa.Uuid(), nullable=False),
+        sa.Column("payment_key", sa.String(length=200), nullable=False),
+        sa.Column("total_amount", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.String(length=40), nullable=False),
+        sa.Column("refund_key", sa.String(length=64), nullable=False),
+        sa.Column("key_since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cause", sa.String(length=40), nullable=False),
+        sa.Column("fail_code", sa.String(length=100), nullable=True),
+        sa.Column("fail_reason", sa.String(length=510), nullable=True),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("next_check_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("held_by", sa.Uuid(), nullable=True),
+        sa.Column("check_count", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(f"status IN {status}", name=op.f("ck_stray_captures_status_listed")),
+        sa.CheckConstraint(f"cause IN {cause}", name=op.f("ck_stray_captures_cause_listed")),
+        sa.CheckConstraint("amount > 0 AND amount <= total_amount", name=op.f("ck_stray_captures_amount_within_total")),
+        sa.CheckConstraint(
+            "status <> 'FAILED' OR fail_code IS NOT NULL", name=op.f("ck_stray_captures_failed_has_evidence")
+        ),
+        sa.CheckConstraint(
+            "status <> 'REQUESTED' OR next_check_at IS NOT NULL",
+            name=op.f("ck_stray_captures_requested_can_be_resolved"),
+        ),
+        sa.CheckConstraint("held_by IS NULL OR next_check_at IS NOT NULL", name=op.f("ck_stray_captures_held_until")),
+        sa.ForeignKeyConstraint(["payment_id"], ["payments.id"], name=op.f("fk_stray_captures_payment_id_payments")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stray_captures")),
+        sa.UniqueConstraint("payment_key", name=op.f("uq_stray_captures_payment_key")),
+        sa.UniqueConstraint("refund_key", name=op.f("uq_stray_captures_refund_key")),
+    )
+    op.create_index(
+        "ix_stray_captures_next_check_at",
+        "stray_captures",
+        ["next_check_at"],
+        unique=False,
+        postgresql_where=sa.text("next_check_at IS NOT NULL"),
+    )
+    op.create_index("ix_stray_captures_payment_id", "stray_captures", ["payment_id"], unique=False)
 
 
 def _extend_outbox() -> None:
@@ -180,7 +229,7 @@ def _list_kinds(kinds: tuple[str, ...]) -> None:
 
 
 def downgrade() -> None:
-    for table in ("nightly_runs", "job_runs", "processes"):
+    for table in ("nightly_runs", "job_runs", "processes", "stray_captures"):
         op.drop_table(table)
     listed = ", ".join(f"'{kind}'" for kind in NEW_KINDS)
     op.execute(f"DELETE FROM discrepancies WHERE kind IN ({listed})")  # noqa: S608 - our own words

@@ -81,6 +81,7 @@ CONSTRAINTS: Final[dict[str, type[PaymentError]]] = {
     "uq_refunds_request_id": ConcurrentUpdate,
     "uq_refunds_transaction_key": ConcurrentUpdate,  # the same cancel was adopted by somebody else
     "uq_idempotent_requests_key_hash": ConcurrentUpdate,
+    "uq_stray_captures_payment_key": ConcurrentUpdate,
     "pk_nightly_runs": ConcurrentUpdate,  # another worker took the same night
 }
 

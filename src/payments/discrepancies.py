@@ -143,3 +143,12 @@ async def find(session: AsyncSession, discrepancy_id: UUID) -> Discrepancy:
     if found is None:
         raise DiscrepancyNotFound
     return found
+
+
+async def settle(session: AsyncSession, subject: str, *, by: str, resolution: str, at: datetime) -> None:
+    """What stood open about a subject has been put right by ourselves."""
+    await session.execute(
+        update(Discrepancy)
+        .where(Discrepancy.subject == subject, Discrepancy.resolved_at.is_(None))
+        .values(resolved_at=at, resolved_by=by, resolution=resolution)
+    )

@@ -22,7 +22,7 @@ from payments.resources import WORKER, Resources, open_resources
 from payments.settings import Settings
 from payments.states import Cause
 from payments.usecases import expire as expiry
-from payments.usecases import recover, refund
+from payments.usecases import give_back, recover, refund
 from payments.usecases.alert import alert_new
 from payments.usecases.deliver import deliver_due
 from payments.usecases.forget import forget
@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 SEOUL: Final = "Asia/Seoul"  # the business day
 DRAIN_LIMIT: Final = timedelta(seconds=10)
-AT_ONCE: Final = 50  # questions to the PG under way in each of the crews
+AT_ONCE: Final = 50  # questions to the PG under way in each of the crews, at the most
+FEWEST_AT_ONCE: Final = 2
 TAKEN_BACK_AT_ONCE: Final = 500
 # How often it is written down that a job goes well; when it begins or ceases to, at once.
 NOTE_EVERY: Final = timedelta(seconds=10)
@@ -52,7 +53,12 @@ class Worker:
     crews: dict[Job, Crew] = field(default_factory=dict)
 
     def crew(self, job: Job) -> Crew:
-        return self.crews.setdefault(job, Crew(self.resources.background, size=AT_ONCE))
+        return self.crews.setdefault(job, Crew(self.resources.background, size=self._hands))
+
+    @property
+    def _hands(self) -> int:
+        """As many as get their turn at the PG before long; to claim more would only keep it from other workers."""
+        return max(FEWEST_AT_ONCE, min(AT_ONCE, round(2 * self.resources.settings.toss_worker_rate)))
 
 
 async def work(settings: Settings) -> None:
@@ -154,6 +160,15 @@ async def _resolve_refunds(worker: Worker) -> None:
     )
 
 
+async def _give_back(worker: Worker) -> None:
+    held = worker.resources
+    await _keep_busy(
+        worker.crew(Job.STRAYS),
+        lambda limit: give_back.claim_due_strays(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        lambda one: give_back.give_back(one, sessions=held.sessions, pg=held.pg),
+    )
+
+
 async def _expire(worker: Worker) -> None:
     held = worker.resources
     await _keep_busy(
@@ -234,6 +249,7 @@ JOBS: Final[dict[Job, tuple[timedelta, Run]]] = {
     Job.SAFETY_NET: (timedelta(minutes=5), _pull_forward),
     Job.WATCH: (timedelta(seconds=1), _watch),
     Job.REFUNDS: (timedelta(seconds=1), _resolve_refunds),
+    Job.STRAYS: (timedelta(seconds=1), _give_back),
     Job.EXPIRE: (timedelta(seconds=10), _expire),
     Job.WEBHOOKS: (timedelta(seconds=1), _work_webhooks),
     Job.EVENTS: (timedelta(seconds=1), _deliver),

@@ -723,6 +723,91 @@ class Refund(AskedAbout, Base):
         self.next_check_at = self.held_by = None
 
 
+class StrayCapture(AskedAbout, Base):
+    """Money that the PG holds for an order which must not have it: given up, or paid under another key already.
+
+    It goes back by itself, under a key of its own, and moves no payment: none of ours has ever had it.
+    """
+
+    __tablename__ = "stray_captures"
+    __table_args__ = (
+        CheckConstraint("amount > 0 AND amount <= total_amount", name="amount_within_total"),
+        CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
+        CheckConstraint("status <> 'REQUESTED' OR next_check_at IS NOT NULL", name="requested_can_be_resolved"),
+        CheckConstraint("held_by IS NULL OR next_check_at IS NOT NULL", name="held_until"),
+        Index("ix_stray_captures_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+        Index("ix_stray_captures_payment_id", "payment_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))  # of the order that it was taken for
+    payment_key: Mapped[str] = mapped_column(String(200), unique=True)
+    total_amount: Mapped[int]  # won that were captured
+    amount: Mapped[int]  # won that were left of it when it was found: what goes back
+    status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
+    refund_key: Mapped[str] = mapped_column(String(64), unique=True)
+    key_since: Mapped[datetime]
+    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))  # how it was found
+    fail_code: Mapped[str | None] = mapped_column(String(100))
+    fail_reason: Mapped[str | None] = mapped_column(String(510))
+    found_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it while the class is built
+
+    @classmethod
+    def find(
+        cls,
+        payment: Payment,
+        payment_key: str,
+        *,
+        total_amount: int,
+        amount: int,
+        refund_key: str,
+        at: datetime,
+        cause: Cause,
+    ) -> Self:
+        """Promise to give back what is left of a capture. Must be committed before the PG is asked."""
+        return cls(
+            id=new_id(),
+            payment_id=payment.id,
+            payment_key=payment_key,
+            total_amount=total_amount,
+            amount=amount,
+            status=RefundStatus.REQUESTED,
+            refund_key=refund_key,
+            key_since=at,
+            cause=cause,
+            found_at=at,
+            next_check_at=at,
+            check_count=0,
+        )
+
+    def succeed(self, *, at: datetime) -> None:
+        """The PG holds nothing of it any more."""
+        self._move_to(RefundStatus.SUCCEEDED, at=at)
+
+    def fail(self, code: str, reason: str, *, at: datetime) -> None:
+        """The PG will not give it back; a person has to."""
+        self._move_to(RefundStatus.FAILED, at=at)
+        self.fail_code = code
+        self.fail_reason = reason
+
+    def ask_anew(self, refund_key: str, *, at: datetime) -> None:
+        """Go on under a new PG key, as `Refund.ask_anew`."""
+        self.refund_key = refund_key
+        self.key_since = at
+        self.check_later(at=at)
+
+    def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
+        if target not in REFUND_TRANSITIONS[self.status]:
+            raise RefundAlreadyDecided
+        self.status = target
+        self.completed_at = at
+        self.next_check_at = self.held_by = None
+
+
 # Created with the table, so that a database made from the models is as strict as a migrated one.
 APPEND_ONLY: Final = (
     """

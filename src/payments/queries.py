@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from payments.db import Base
 from payments.errors import PaymentNotFound
 from payments.leases import DEAD_AFTER, Lease
-from payments.models import CHECK_DELAYS, Payment, PaymentEvent, Refund
+from payments.models import CHECK_DELAYS, AskedAbout, Payment, PaymentEvent, Refund, StrayCapture
 from payments.records import IdempotentRequest, Job, JobRun, NightlyRun, OutboxMessage, Process, ReceivedWebhook
 from payments.states import PaymentStatus, RefundStatus
 
@@ -159,9 +159,11 @@ async def take_back(session: AsyncSession, *, now: datetime, limit: int) -> int:
     alive = select(Process.id).where(Process.seen_at > now - DEAD_AFTER)
     payments = select(Payment).where(Payment.held_by.is_not(None), Payment.held_by.not_in(alive))
     refunds = select(Refund).where(Refund.held_by.is_not(None), Refund.held_by.not_in(alive))
-    orphaned: list[Payment | Refund] = [
+    strays = select(StrayCapture).where(StrayCapture.held_by.is_not(None), StrayCapture.held_by.not_in(alive))
+    orphaned: list[AskedAbout] = [
         *await session.scalars(payments.limit(limit).with_for_update(skip_locked=True)),
         *await session.scalars(refunds.limit(limit).with_for_update(skip_locked=True)),
+        *await session.scalars(strays.limit(limit).with_for_update(skip_locked=True)),
     ]
     for one in orphaned:
         one.check_at(now)
@@ -268,6 +270,37 @@ async def claim_refunds(
     rows = [(refund, payment) for refund, payment in await session.execute(due)]
     for refund, _ in rows:
         refund.hold(lease, at=now)
+    await session.flush()
+    return rows
+
+
+async def stray_of_key(session: AsyncSession, payment_key: str) -> StrayCapture | None:
+    """The capture under this key, if it was found to be nobody's."""
+    return await session.scalar(select(StrayCapture).where(StrayCapture.payment_key == payment_key))
+
+
+async def get_stray_to_change(session: AsyncSession, stray_id: UUID) -> tuple[StrayCapture, datetime]:
+    """A stray capture that is known to be there, locked, and the time by the database's clock."""
+    found = select(StrayCapture, func.now()).where(StrayCapture.id == stray_id).with_for_update()
+    stray, now = (await session.execute(found)).one()
+    return stray, now
+
+
+async def claim_strays(
+    session: AsyncSession, *, now: datetime, lease: Lease, limit: int
+) -> Sequence[tuple[StrayCapture, str]]:
+    """Take the stray captures that are due, oldest first, away from other workers; each with its order id."""
+    due = (
+        select(StrayCapture, Payment.order_id)
+        .join(Payment, Payment.id == StrayCapture.payment_id)
+        .where(StrayCapture.status == RefundStatus.REQUESTED, StrayCapture.next_check_at <= now)
+        .order_by(StrayCapture.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=StrayCapture)
+    )
+    rows = [(stray, order_id) for stray, order_id in await session.execute(due)]
+    for stray, _ in rows:
+        stray.hold(lease, at=now)
     await session.flush()
     return rows
 

@@ -252,6 +252,7 @@ class Job(StrEnum):
     SAFETY_NET = "safety_net"
     WATCH = "watch"
     REFUNDS = "refunds"
+    STRAYS = "strays"
     EXPIRE = "expire"
     WEBHOOKS = "webhooks"
     EVENTS = "events"

@@ -26,6 +26,7 @@ from payments.outbox import announce
 from payments.queries import open_refund_of
 from payments.records import DiscrepancyKind, EventType, Json
 from payments.states import EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
+from payments.usecases.give_back import give_back_later
 from payments.usecases.refund_answers import adopt_cancels, as_theirs, has_lost_its_deposit
 
 log = structlog.get_logger()
@@ -43,6 +44,9 @@ METHODS: Final[dict[str, PaymentMethod]] = {
 }
 
 OPEN: Final = frozenset({PaymentStatus.PENDING, PaymentStatus.WAITING_FOR_DEPOSIT})
+
+# An order that was given up, or is paid already: what else is captured for it goes back.
+MUST_NOT_HOLD_MORE: Final = EVER_CAPTURED | {PaymentStatus.CANCELLED}
 
 DEPOSIT_OVERDUE: Final = "DEPOSIT_OVERDUE"  # ours: Toss has no code for a due date that passed
 
@@ -101,6 +105,8 @@ async def _record_other_key(
             return
     subject = f"{payment.order_id}/{held.payment_key}"
     await discrepancies.note(session, kind, payment, subject=subject, theirs=as_theirs(held), at=at)
+    if isinstance(answer, Approved) and payment.status in MUST_NOT_HOLD_MORE:
+        await give_back_later(session, payment, held, cause=cause, at=at)
     if isinstance(answer, Approved) and payment.status is PaymentStatus.CREATED:
         # The PG holds the order's money: whoever comes back from the payment window now must not be charged again.
         never_sent = f"adopted-{new_id().hex}"
@@ -129,9 +135,16 @@ async def _record_capture(
 ) -> None:
     match payment.status:
         case PaymentStatus.CANCELLED:
+            subject = f"{payment.order_id}/{held.payment_key}"
             await discrepancies.note(
-                session, DiscrepancyKind.CAPTURED_AFTER_CANCEL, payment, theirs=as_theirs(held), at=at
+                session,
+                DiscrepancyKind.CAPTURED_AFTER_CANCEL,
+                payment,
+                subject=subject,
+                theirs=as_theirs(held),
+                at=at,
             )
+            await give_back_later(session, payment, held, cause=cause, at=at)
             return
         case PaymentStatus.FAILED:  # late truth
             await discrepancies.note(

@@ -14,8 +14,7 @@ from payments.queries import get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases.answers import Question, record
-from payments.usecases.promises import GIVE_UP_AFTER, OpenCancel
-from payments.usecases.refund_answers import SETTLED_AFTER
+from payments.usecases.promises import GIVE_UP_AFTER, SETTLED_AFTER, OpenCancel
 
 log = structlog.get_logger()
 

@@ -9,6 +9,11 @@ from payments.gateways.pg import RefundAccount, RefundOrder
 from payments.models import Payment, Refund
 from payments.states import PaymentMethod, PaymentStatus
 
+# Toss forgets a key after 15 days (https://docs.tosspayments.com/reference/using-api/authorization), and would then
+# take the same request for a new one.
+KEY_LIFETIME: Final = timedelta(days=14)
+# By then a request that the PG was slow with has ended one way or the other.
+SETTLED_AFTER: Final = timedelta(minutes=1)
 GIVE_UP_AFTER: Final = timedelta(hours=24)  # then a person is told; the promise is kept at all the same
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import inbox
 from payments.db import Sessions, transaction
@@ -86,8 +87,7 @@ async def receive_webhook(
     is_signed = _is_signed(delivery, trust, at=at)
     event = read(delivery.body)
     async with transaction(sessions) as session:
-        stored_secret = await inbox.webhook_secret(session, order_id=event.order_id, payment_key=event.payment_key)
-        verified_by = _proof(event, stored_secret, is_signed=is_signed)
+        verified_by = VerifiedBy.SIGNATURE if is_signed else await _proof(session, event)
         if verified_by is VerifiedBy.LOOKUP and not trust.takes_hints:
             raise WebhookNotGenuine
         is_new = await inbox.store(session, _incoming(event, delivery, verified_by))
@@ -109,12 +109,13 @@ def _is_signed(delivery: Delivery, trust: Trust, *, at: datetime) -> bool:
     return bool(delivery.signatures or delivery.toss_signatures)
 
 
-def _proof(event: PgEvent, stored_secret: str | None, *, is_signed: bool) -> VerifiedBy:
+async def _proof(session: AsyncSession, event: PgEvent) -> VerifiedBy:
+    if not event.secret:
+        return VerifiedBy.LOOKUP
+    stored = await inbox.webhook_secret(session, order_id=event.order_id, payment_key=event.payment_key)
     # Compared also where there is none, so that the time of an answer does not tell whether there is.
-    knows_secret = is_same(event.secret or "", stored_secret or "")
-    if is_signed:
-        return VerifiedBy.SIGNATURE
-    return VerifiedBy.SECRET if knows_secret and stored_secret else VerifiedBy.LOOKUP
+    knows_it = is_same(event.secret, stored or "")
+    return VerifiedBy.SECRET if knows_it and stored else VerifiedBy.LOOKUP
 
 
 def _incoming(event: PgEvent, delivery: Delivery, verified_by: VerifiedBy) -> Incoming:

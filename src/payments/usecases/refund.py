@@ -32,14 +32,11 @@ from payments.queries import claim_refunds, database_now, get_payment_to_change,
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, RefundStatus
 from payments.usecases.answers import note_mismatch
-from payments.usecases.promises import GIVE_UP_AFTER, OpenRefund, open_refund
+from payments.usecases.promises import GIVE_UP_AFTER, KEY_LIFETIME, OpenRefund, open_refund
 from payments.usecases.refund_answers import Told, record_refund
 
 log = structlog.get_logger()
 
-# Toss forgets a key after 15 days (https://docs.tosspayments.com/reference/using-api/authorization), and would then
-# take the same request for a new one.
-KEY_LIFETIME: Final = timedelta(days=14)
 # The account is not kept, so only the client's own repetition can carry out a refund that never reached the PG. When
 # it does not come, the key is closed by asking without the account, which the PG refuses.
 ACCOUNT_PATIENCE: Final = timedelta(minutes=10)

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -35,11 +35,9 @@ from payments.outbox import announce
 from payments.queries import refunds_of
 from payments.records import DiscrepancyKind, EventType, Json
 from payments.states import Cause, RefundStatus
+from payments.usecases.promises import SETTLED_AFTER
 
 log = structlog.get_logger()
-
-# By then a request that the PG was slow with has ended one way or the other.
-SETTLED_AFTER: Final = timedelta(minutes=1)
 
 # The answer itself may be what the PG repeats under a key (Toss does so with every 4xx; with a 5xx it is not
 # documented), so that asking again under the same one would never end.
