@@ -42,6 +42,7 @@ async def client(toss: respx.MockRouter, clock: HandClock) -> AsyncIterator[Toss
         breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
         look_up_breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
         cancel_breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
+        list_breaker=Breaker(failures=3, pause=timedelta(seconds=10), clock=clock),
         transport=httpx.MockTransport(toss.async_handler),
     ) as client:
         yield client

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import httpx
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -69,6 +71,11 @@ def answering(reply: bytes) -> Script:
 
 async def never_answering(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
+
+
+def plain_transport() -> httpx.AsyncBaseTransport:
+    """For stories without TLS: reading the certificates of the world takes longer than most of them."""
+    return httpx.AsyncHTTPTransport(verify=False)
 
 
 def ok_reply(body: bytes) -> bytes:

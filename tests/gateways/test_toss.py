@@ -188,6 +188,9 @@ class TestCaller:
             "https://u:p@a.test",
             "https://a.test/v1",
             "https://a.test?x",
+            "https://a.test:99999",
+            "https://a.test:0",
+            "https://[::1",
         ],
     )
     def test_an_address_that_is_no_origin_is_refused(self, url: str) -> None:

@@ -1,7 +1,7 @@
 """The client and the sandbox over real HTTP: two readings of the same documents have to agree."""
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -23,10 +23,12 @@ from payments.gateways.pg import (
     RefundOrder,
     RefundRefused,
     RefusedBecause,
+    TransactionPage,
     Unknown,
     UnknownBecause,
 )
 from payments.gateways.toss import TossClient
+from payments.gateways.toss_lists import TRANSACTIONS_LIMIT
 from tests.sandbox.conftest import running_sandbox
 from toss_sandbox.settings import Settings
 
@@ -700,3 +702,57 @@ class TestBrokenRefund:
         assert refused_because(refusal) is RefusedBecause.ACCOUNT
         assert again == refusal
         refunded(anew)
+
+
+class TestTransactions:
+    async def test_a_capture_and_what_was_given_back_stand_in_the_list(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        began = datetime.now(UTC)
+        key = await a_captured_payment(client, control, order_id)
+        back = refunded(await client.refund(key, an_order(order_id, 5_000)))
+
+        page = await client.list_transactions(began - timedelta(minutes=1), began + timedelta(hours=1), after=None)
+
+        assert isinstance(page, TransactionPage)
+        assert page.next_after is None
+        assert [(row.payment_key, row.order_id, row.status, row.amount, row.currency) for row in page.rows] == [
+            (key, order_id, PgStatus.DONE, AMOUNT, "KRW"),
+            (key, order_id, PgStatus.PARTIAL_CANCELED, 5_000, "KRW"),
+        ]
+        assert page.rows[1].transaction_key == back.cancel.transaction_key
+        assert all(began - timedelta(seconds=1) <= row.at <= began + timedelta(minutes=1) for row in page.rows)
+
+    async def test_more_than_a_page_is_read_to_its_end_without_a_row_twice(
+        self, client: TossClient, control: httpx.AsyncClient
+    ) -> None:
+        count = TRANSACTIONS_LIMIT + 5
+        since = datetime(2026, 1, 1, 15, tzinfo=UTC)
+        payments = [
+            {
+                "orderId": f"order-{number:06}",
+                "amount": 1_000 + number,
+                "approvedAt": (since + timedelta(seconds=60 * number // 10)).isoformat(),
+            }
+            for number in range(count)
+        ]
+        (await control.post("/sandbox/import", json={"payments": payments})).raise_for_status()
+
+        first = await client.list_transactions(since, since + timedelta(days=1), after=None)
+        assert isinstance(first, TransactionPage)
+        second = await client.list_transactions(since, since + timedelta(days=1), after=first.next_after)
+        assert isinstance(second, TransactionPage)
+
+        assert (len(first.rows), len(second.rows), second.next_after) == (TRANSACTIONS_LIMIT, 5, None)
+        assert [row.order_id for row in (*first.rows, *second.rows)] == [payment["orderId"] for payment in payments]
+
+    async def test_a_place_that_is_not_among_them_is_our_mistake(
+        self, client: TossClient, control: httpx.AsyncClient, order_id: str
+    ) -> None:
+        await a_captured_payment(client, control, order_id)
+        long_ago = datetime(2026, 1, 1, 15, tzinfo=UTC)
+
+        answer = await client.list_transactions(long_ago, long_ago + timedelta(days=1), after="nowhere")
+
+        assert isinstance(answer, Unknown)
+        assert answer.because is UnknownBecause.MISCONFIGURED

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,10 +25,8 @@ from payments.gateways.pg import (
     UnknownBecause,
 )
 from payments.gateways.toss_answers import (
-    LONGEST_RETRY_AFTER,
     Asked,
     Reply,
-    parse_retry_after,
     read_cancel,
     read_confirm,
     read_look_up,
@@ -49,7 +47,6 @@ from tests.gateways.toss_builders import (
     as_bytes,
 )
 
-AT = datetime(2026, 1, 2, 5, 46, 59, tzinfo=UTC)
 Reader = Callable[[Reply, Asked], Answer]
 
 # How fast a busy machine is says nothing about the answers.
@@ -552,39 +549,6 @@ class TestRefusal:
         body = as_bytes({"code": "NOT_FOUND_PAYMENT", "message": "존재하지 않는 결제 정보 입니다."})
 
         assert because(read(Reply(404, body))) is UnknownBecause.MISCONFIGURED
-
-
-class TestRetryAfter:
-    @pytest.mark.parametrize(
-        ("header", "seconds"),
-        [
-            ("0", 0),
-            ("7", 7),
-            ("299", 299),
-            ("301", 300),
-            ("999999999", 300),
-            ("Fri, 02 Jan 2026 05:47:29 GMT", 30),
-            ("Fri, 02 Jan 2026 05:47:29 -0000", 30),
-            ("Fri, 02 Jan 2026 14:47:29 +0900", 30),
-            ("Fri, 02 Jan 2026 05:46:29 GMT", 0),
-            ("Fri, 02 Jan 2099 05:46:29 GMT", 300),
-        ],
-    )
-    def test_seconds_or_a_date_are_read_and_capped(self, header: str, seconds: int) -> None:
-        assert parse_retry_after(header, at=AT) == timedelta(seconds=seconds)
-
-    @pytest.mark.parametrize(
-        "header", [None, "", "soon", "-1", "1.5", "9999999999", "\u0661", "Fri, 99 Jan 2026 05:47:29 GMT"]
-    )
-    def test_anything_else_is_no_wish(self, header: str | None) -> None:
-        assert parse_retry_after(header, at=AT) is None
-
-    @unhurried
-    @given(st.text())
-    def test_no_header_breaks_it(self, header: str) -> None:
-        wait = parse_retry_after(header, at=AT)
-
-        assert wait is None or timedelta(0) <= wait <= LONGEST_RETRY_AFTER
 
 
 json_values = st.recursive(
