@@ -1,5 +1,6 @@
 """The shop as a web application."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,12 +9,14 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 
-from demo_shop import back_office, order_api, pages, problems
+from demo_shop import back_office, event_api, order_api, pages, problems
 from demo_shop.orders import create_tables, open_engine, open_sessions
 from demo_shop.payments_client import open_client
 from demo_shop.security import SecurityHeaders
 from demo_shop.settings import ShopSettings
 from demo_shop.shop import Shop
+
+log = logging.getLogger(__name__)
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -25,6 +28,8 @@ def create_shop(settings: ShopSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not settings.hears_events:
+            log.warning("SHOP_EVENTS_SECRETS is not set: POST /api/events is off, orders move only when looked at")
         try:
             await create_tables(engine)
             yield
@@ -42,6 +47,7 @@ def create_shop(settings: ShopSettings) -> FastAPI:
     app.add_middleware(SecurityHeaders, settings=settings)
     problems.add_handlers(app)
     app.include_router(order_api.router)
+    app.include_router(event_api.router)
     app.include_router(pages.router)
     app.include_router(back_office.router)
     app.add_api_route("/health/live", _live, include_in_schema=False)

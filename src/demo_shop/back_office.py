@@ -107,6 +107,7 @@ async def _order_page(
         "banks": BANKS,
         "refunds": refreshed.payment.refunds if refreshed.payment else [],
         "is_refund_open": _has_open_refund(refreshed),
+        "hears_events": shop.settings.hears_events,
         "unanswered": [
             unanswered
             for unanswered in await unanswered_requests(shop.sessions, refreshed.order.order_id)

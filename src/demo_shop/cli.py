@@ -23,6 +23,8 @@ environment (each may be given as a file's name in NAME_FILE):
   SHOP_PAYMENTS_PUBLIC_URL  payments API for the buyer's browser (the same)
   SHOP_TOSS_SDK_URL         browser SDK (http://127.0.0.1:8100/v2/standard)
   SHOP_PUBLIC_URL           this shop, for the buyer's browser (http://127.0.0.1:PORT)
+  SHOP_EVENTS_SECRETS       whsec_... that sign the events of the payments service, separated by commas;
+                            without one POST /api/events is off, and orders move only when they are looked at
 
 exit codes: 0 stopped, 1 could not start, 2 wrong usage or configuration
 

@@ -184,7 +184,7 @@ async def note_email(sessions: Sessions, order_id: str, *, email: str) -> bool:
 
 
 async def follow_payment(
-    sessions: Sessions,
+    session: AsyncSession,
     order_id: str,
     *,
     amount: int,
@@ -197,7 +197,8 @@ async def follow_payment(
 ) -> bool:
     """Bring the order to where its payment stands: compare-and-set in one statement, so repeating it is harmless.
 
-    False if the amounts differ, or if this order has already followed the same or a newer version of the payment.
+    The caller commits. False if the amounts differ, or if this order has already followed the same or a newer version
+    of the payment.
     """
     # Only a bank makes a paid order unpaid again without a refund.
     reversed_at = case((Order.paid_at.is_not(None), at), else_=Order.deposit_reversed_at)
@@ -214,8 +215,7 @@ async def follow_payment(
         )
         .returning(Order.order_id)
     )
-    async with sessions.begin() as session:
-        return await session.scalar(change) is not None
+    return await session.scalar(change) is not None
 
 
 async def close_unpaid(sessions: Sessions, order_id: str, *, version: int) -> bool:

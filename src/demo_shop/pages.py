@@ -84,6 +84,7 @@ async def show_success(request: Request, order_id: OrderId, shop: InShop) -> Res
         "payment_key": payment_key,
         "payments_url": shop.settings.payments_public_url,
         "banks": BANKS,
+        "hears_events": shop.settings.hears_events,
     }
     return templates.TemplateResponse(request, "success.html", context, 200 if is_ours else 400)
 
@@ -104,8 +105,15 @@ async def show_fail(
     return templates.TemplateResponse(request, "fail.html", context)
 
 
+@router.get("/orders/{order_id}/state")
+async def show_state(order_id: OrderId, shop: InShop) -> dict[str, int]:
+    """What our own database knows: another version than before is news, told to us by an event."""
+    order = await get_order(shop, order_id)
+    return {"paymentVersion": order.payment_version}
+
+
 @router.post("/orders/{order_id}/refresh")
-async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | bool | None]:
+async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | int | bool | None]:
     """Have our server look at the payment itself. Harmless however often, and whoever asks."""
     try:
         refreshed = await refresh_order(shop.sessions, shop.payments, order_id, at=now())
@@ -116,6 +124,7 @@ async def refresh(order_id: OrderId, shop: InShop) -> dict[str, str | bool | Non
         "orderId": order_id,
         "orderStatus": refreshed.order.status,
         "knowledge": refreshed.knowledge,
+        "paymentVersion": refreshed.order.payment_version,
         "paymentStatus": payment.status if payment else None,
         "depositReversed": refreshed.order.deposit_reversed_at is not None,
         "dueDatePassed": refreshed.is_overdue(at=now()),

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, Self
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+
+from demo_shop.orders import ORDER_ID_PATTERN
 
 # Long enough for a read from a database, short enough for a buyer who waits for a page.
 _TIMEOUT: Final = httpx.Timeout(5.0, connect=2.0)
@@ -21,6 +23,10 @@ _SAME_AGAIN: Final = {
     "refund_in_progress",
     "request_in_progress",
 }
+
+# What the columns of our database hold.
+Counted = Annotated[int, Field(ge=0, lt=2**63)]
+_PaymentKey = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
 
 
 class PaymentStatus(StrEnum):
@@ -37,18 +43,18 @@ class PaymentStatus(StrEnum):
     PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
     """Tolerant of members that we do not know, strict about the types of those that we read."""
 
     model_config = ConfigDict(frozen=True, strict=True, alias_generator=to_camel)
 
 
-class Failure(_Wire):
+class Failure(Wire):
     code: str | None = None
     message: str | None = None
 
 
-class VirtualAccount(_Wire):
+class VirtualAccount(Wire):
     bank: str
     account_number: str
     holder: str | None = None
@@ -56,7 +62,7 @@ class VirtualAccount(_Wire):
     refund_status: str | None = None
 
 
-class Refund(_Wire):
+class Refund(Wire):
     """One refund. `status` may be a word that we do not know, which then means: not decided."""
 
     refund_id: str
@@ -72,14 +78,14 @@ class Refund(_Wire):
         return self.status not in {"SUCCEEDED", "FAILED"}
 
 
-class Payment(_Wire):
-    order_id: str
-    payment_key: str | None
+class Payment(Wire):
+    order_id: str = Field(pattern=ORDER_ID_PATTERN)
+    payment_key: _PaymentKey | None
     status: PaymentStatus = Field(strict=False)
     amount: int
-    refunded_amount: int
+    refunded_amount: Counted
     currency: str
-    version: int
+    version: Counted
     method: str | None = None
     failure: Failure | None = None
     virtual_account: VirtualAccount | None = None
@@ -87,6 +93,16 @@ class Payment(_Wire):
     completed_at: AwareDatetime | None = Field(default=None, strict=False)
     refunds: list[Refund] = []
     next_action: str | None = None
+
+    @model_validator(mode="after")
+    def _gives_back_what_there_is(self) -> Self:
+        if self.refunded_amount > self.amount:
+            raise ValueError("more was refunded than paid")
+        return self
+
+    def is_over(self, amount: int) -> bool:
+        """Whether it is about this many won."""
+        return (self.amount, self.currency) == (amount, "KRW")
 
     @property
     def refundable_amount(self) -> int:
@@ -162,12 +178,12 @@ class Unreachable:
 CancelAnswer = Accepted | NotKnownYet | Refused | Unreachable
 
 
-class _CancelBody(_Wire):
+class _CancelBody(Wire):
     refund: Refund | None
     payment: Payment
 
 
-class _Problem(_Wire):
+class _Problem(Wire):
     code: str
     pg_message: str | None = None
 

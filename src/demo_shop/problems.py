@@ -23,11 +23,16 @@ _WORDS: Final = {
 _OTHER_WORDS: Final = "요청이 올바르지 않습니다. 처음부터 다시 시도해 주세요."
 
 
+class NotConfigured(Exception):
+    """What was asked for is switched off here; the log of the start says how to switch it on."""
+
+
 def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     for database_is_away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(database_is_away, _on_database_away)
+    app.add_exception_handler(NotConfigured, _on_not_configured)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -48,11 +53,15 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
     return _answer(request, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
+async def _on_not_configured(request: Request, _: Exception) -> Response:
+    return _answer(request, HTTPStatus.SERVICE_UNAVAILABLE, code="not_configured")
+
+
 async def _on_bug(request: Request, _: Exception) -> Response:
     return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR)  # Starlette hands the error on to the server's log
 
 
-def _answer(request: Request, status: HTTPStatus) -> Response:
+def _answer(request: Request, status: HTTPStatus, *, code: str | None = None) -> Response:
     is_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
     if is_page:
         words = _WORDS.get(status, _OTHER_WORDS)
@@ -61,7 +70,7 @@ def _answer(request: Request, status: HTTPStatus) -> Response:
         "type": "about:blank",
         "title": status.phrase,
         "status": int(status),
-        "code": status.name.lower(),
+        "code": code or status.name.lower(),
         "instance": request.url.path,
     }
     return JSONResponse(problem, status_code=int(status), media_type="application/problem+json")

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 import httpx
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from demo_shop.orders import Order, OrderStatus, Sessions, find_order, follow_payment
 from demo_shop.payments_client import Found, NotPrepared, Payment, PaymentStatus, Unreadable, read_payment
@@ -88,14 +89,24 @@ async def refresh_if_open(sessions: Sessions, payments: httpx.AsyncClient, order
 
 async def follow(sessions: Sessions, order: Order, *, payment: Payment, at: datetime) -> Refreshed:
     """Let the order follow a payment that the payments API itself has shown to this server."""
-    if (payment.order_id, payment.amount, payment.currency) != (order.order_id, order.amount, "KRW"):
+    if payment.order_id != order.order_id or not payment.is_over(order.amount):
         log.error("payment of %s is not the one of this order: not followed", order.order_id)
         return Refreshed(order, Knowledge.MISMATCH)
 
+    async with sessions.begin() as session:
+        changed = await move_order(session, payment, at=at)
     status = ORDER_STATUS[payment.status]
-    changed = await follow_payment(
-        sessions,
-        order.order_id,
+    if changed and status is not order.status:
+        log.info("order %s is now %s", order.order_id, status)
+    return Refreshed(await _get(sessions, order.order_id), Knowledge.KNOWN, payment)
+
+
+async def move_order(session: AsyncSession, payment: Payment, *, at: datetime) -> bool:
+    """Move an order to where its payment stands; the caller commits. False if it had got there or further before."""
+    status = ORDER_STATUS[payment.status]
+    return await follow_payment(
+        session,
+        payment.order_id,
         amount=payment.amount,
         version=payment.version,
         status=status,
@@ -104,9 +115,6 @@ async def follow(sessions: Sessions, order: Order, *, payment: Payment, at: date
         paid_at=(payment.completed_at or at) if status in _PAID else None,
         at=at,
     )
-    if changed and status is not order.status:
-        log.info("order %s is now %s", order.order_id, status)
-    return Refreshed(await _get(sessions, order.order_id), Knowledge.KNOWN, payment)
 
 
 async def _get(sessions: Sessions, order_id: str) -> Order:

@@ -1,11 +1,18 @@
 """What the shop has to be told, read once from the environment."""
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 DEFAULT_SDK_URL = "http://127.0.0.1:8100/v2/standard"
+
+_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - tells what follows, and is none itself
+# https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+_SECRET_BYTES: Final = range(24, 65)
 
 
 class InvalidSettings(Exception):
@@ -21,13 +28,19 @@ class ShopSettings:
     payments_public_url: str  # as the buyer's browser reaches it
     toss_sdk_url: str
     public_url: str  # our own, as the buyer's browser reaches it
+    # Any of them may have signed an event. Without one, an order's changes are learned only by asking.
+    events_secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def hears_events(self) -> bool:
+        return bool(self.events_secrets)
 
 
 def read_settings(environ: Mapping[str, str], *, port: int) -> ShopSettings:
     """Settings from `SHOP_*` variables; each may instead be given as a file's name in `SHOP_*_FILE`.
 
     Raises:
-        InvalidSettings: a variable is missing, empty, or not the URL it has to be.
+        InvalidSettings: a variable is missing, empty, or not the URL or the secrets it has to be.
     """
     payments_url = _http_url(environ, "SHOP_PAYMENTS_URL", default="http://127.0.0.1:8000")
     return ShopSettings(
@@ -36,6 +49,7 @@ def read_settings(environ: Mapping[str, str], *, port: int) -> ShopSettings:
         payments_public_url=_http_url(environ, "SHOP_PAYMENTS_PUBLIC_URL", default=payments_url),
         toss_sdk_url=_http_url(environ, "SHOP_TOSS_SDK_URL", default=DEFAULT_SDK_URL),
         public_url=_http_url(environ, "SHOP_PUBLIC_URL", default=f"http://127.0.0.1:{port}"),
+        events_secrets=_secrets(environ, "SHOP_EVENTS_SECRETS"),
     )
 
 
@@ -62,6 +76,25 @@ def _database_url(environ: Mapping[str, str]) -> str:
     if not url.startswith("postgresql+psycopg://"):
         raise InvalidSettings("SHOP_DATABASE_URL has to begin with postgresql+psycopg://.")
     return url
+
+
+def _secrets(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    secrets = tuple(secret.strip() for secret in (_read(environ, name) or "").split(",") if secret.strip())
+    if not all(_is_secret(secret) for secret in secrets):
+        raise InvalidSettings(
+            f"{name} has to be secrets separated by commas, each {_SECRET_PREFIX} with the base64 of 24 to 64 bytes."
+        )
+    return secrets
+
+
+def _is_secret(text: str) -> bool:
+    key = text.removeprefix(_SECRET_PREFIX).rstrip("=")
+    try:
+        # Strictly: what is no base64 would be skipped in silence later on, and leave another key.
+        decoded = base64.b64decode(key + "=" * (-len(key) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return text.startswith(_SECRET_PREFIX) and len(decoded) in _SECRET_BYTES
 
 
 def _http_url(environ: Mapping[str, str], name: str, *, default: str) -> str:

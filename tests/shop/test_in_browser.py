@@ -13,8 +13,9 @@ from playwright.async_api import Page, Route, expect
 from demo_shop.app import create_shop
 from demo_shop.orders import Order, OrderStatus, Sessions, find_order
 from demo_shop.settings import ShopSettings
-from tests.browser import serving
+from tests.browser import PATIENCE_MILLISECONDS, serving
 from tests.shop.builders import Json, a_payment, a_virtual_account, not_prepared
+from tests.shop.signed_events import SECRET, an_event, as_body, headers_of
 
 pytestmark = pytest.mark.browser
 
@@ -352,8 +353,7 @@ class TestDeposit:
 
     async def test_nobody_is_asked_while_nobody_looks(self, success: SuccessPage, payments: PaymentsApi) -> None:
         page = success.page
-        looks: list[str] = []
-        page.on("request", lambda request: looks.append(request.url) if request.url.endswith("/refresh") else None)
+        looks = looks_of(page, "/refresh")
         await page.clock.install()
         await success.open()
         await success.shows("waiting")
@@ -379,6 +379,127 @@ async def becomes(page: Page, visibility: str) -> None:
         }""",
         visibility,
     )
+
+
+@dataclass
+class EventsToTheShop:
+    """The payments service as it tells the shop where a payment stands."""
+
+    page: Page
+    shop: str
+    payments: PaymentsApi
+
+    async def tell(self, event_type: str) -> None:
+        body = as_body(an_event(self.payments.order.order_id, event_type, **self.payments.payment or {}))
+        sent = await self.page.request.post(f"{self.shop}/api/events", data=body, headers=dict(headers_of(body)))
+        assert sent.status == 204
+
+
+@pytest.fixture
+def events(browser_page: Page, shop: str, payments: PaymentsApi) -> EventsToTheShop:
+    return EventsToTheShop(browser_page, shop, payments)
+
+
+class TestDepositThatAnEventTellsOf:
+    @pytest.fixture
+    def settings(self, settings: ShopSettings) -> ShopSettings:
+        return replace(settings, events_secrets=(SECRET,))
+
+    @pytest.fixture(autouse=True)
+    def account_is_issued(self, payments: PaymentsApi) -> None:
+        payments.becomes("WAITING_FOR_DEPOSIT", virtualAccount=a_virtual_account(), completedAt=None)
+
+    async def test_page_turns_to_paid_while_the_payments_api_is_away(
+        self, success: SuccessPage, payments: PaymentsApi, payments_api: respx.MockRouter, events: EventsToTheShop
+    ) -> None:
+        await success.open()
+        await success.shows("waiting")
+        payments_api.get(f"/payments/orders/{payments.order.order_id}").mock(side_effect=httpx.ConnectError)
+
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await events.tell("payment.completed")
+
+        await success.shows("completed")
+
+    async def test_payments_api_is_asked_only_when_there_is_news(
+        self, success: SuccessPage, payments: PaymentsApi, payments_api: respx.MockRouter, events: EventsToTheShop
+    ) -> None:
+        looks = looks_of(success.page, "/state")
+        await success.page.clock.install()
+        await success.open()
+        await success.shows("waiting")
+        await time_passes_until(success.page, lambda: len(looks) == 3)
+        asked_before = payments_api.calls.call_count
+
+        payments.becomes("COMPLETED", virtualAccount=a_virtual_account())
+        await events.tell("payment.completed")
+        await time_passes_until(success.page, lambda: payments_api.calls.call_count > asked_before)
+
+        await success.shows("completed")
+        assert (asked_before, payments_api.calls.call_count) == (1, 2)
+
+    async def test_what_no_event_tells_is_found_all_the_same(
+        self, success: SuccessPage, payments: PaymentsApi, payments_api: respx.MockRouter
+    ) -> None:
+        await success.page.clock.install()
+        await success.open()
+        await success.shows("waiting")
+
+        asked_before = payments_api.calls.call_count
+
+        account = a_virtual_account(dueDate="2026-11-22T00:00:00Z")
+        payments.payment = (payments.payment or {}) | {"virtualAccount": account}
+        await time_passes_until(success.page, lambda: payments_api.calls.call_count > asked_before)
+
+        await success.shows("overdue")
+
+
+class TestOrderPage:
+    @pytest.fixture
+    def settings(self, settings: ShopSettings) -> ShopSettings:
+        return replace(settings, events_secrets=(SECRET,))
+
+    async def test_cancel_in_the_console_shows_by_itself(
+        self, browser_page: Page, shop: str, payments: PaymentsApi, events: EventsToTheShop
+    ) -> None:
+        payments.becomes("COMPLETED")
+        await browser_page.goto(f"{shop}/orders/{payments.order.order_id}")
+        await expect(browser_page.get_by_test_id("order-status")).to_have_attribute("data-status", "PAID")
+
+        payments.becomes("REFUNDED", refundedAmount=24_000)
+        await events.tell("payment.refunded")
+
+        await expect(browser_page.get_by_test_id("order-status")).to_have_attribute("data-status", "REFUNDED")
+
+    async def test_news_does_not_wipe_out_what_is_being_typed(
+        self, browser_page: Page, shop: str, payments: PaymentsApi, events: EventsToTheShop
+    ) -> None:
+        payments.becomes("COMPLETED")
+        await browser_page.clock.install()
+        await browser_page.goto(f"{shop}/orders/{payments.order.order_id}")
+        await browser_page.get_by_test_id("refund-reason").fill("단순 변심")
+        looks = looks_of(browser_page, "/state")
+
+        payments.becomes("PARTIALLY_REFUNDED", refundedAmount=1_000)
+        await events.tell("payment.refunded")
+        await browser_page.clock.run_for(60_000)
+
+        assert looks == []
+        await expect(browser_page.get_by_test_id("refund-reason")).to_have_value("단순 변심")
+
+
+def looks_of(page: Page, at: str) -> list[str]:
+    """What the page asks from now on of addresses with that end."""
+    looks: list[str] = []
+    page.on("request", lambda request: looks.append(request.url) if request.url.endswith(at) else None)
+    return looks
+
+
+async def time_passes_until(page: Page, holds: Callable[[], bool]) -> None:
+    """Let the clock of a page run fast until it has asked for something."""
+    async with asyncio.timeout(PATIENCE_MILLISECONDS / 1000):
+        while not holds():
+            await page.clock.run_for(1_000)
 
 
 class TestCheckoutPage:

@@ -1,4 +1,5 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -13,19 +14,24 @@ async def paid_orders(sessions: Sessions, count: int) -> list[str]:
     order_ids = []
     for minute in range(count):
         order = await create_order(sessions, BY_SLUG["drip-coffee"], quantity=1, at=AT)
+        await pay(sessions, order, paid_at=AT + timedelta(minutes=minute))
+        order_ids.append(order.order_id)
+    return order_ids
+
+
+async def pay(sessions: Sessions, order: Order, *, paid_at: datetime) -> None:
+    async with sessions.begin() as session:
         await follow_payment(
-            sessions,
+            session,
             order.order_id,
             amount=order.amount,
             version=1,
             status=OrderStatus.PAID,
             refunded_amount=0,
-            payment_key=f"key-{minute}",
-            paid_at=AT + timedelta(minutes=minute),
+            payment_key="key-1",
+            paid_at=paid_at,
             at=AT,
         )
-        order_ids.append(order.order_id)
-    return order_ids
 
 
 def order_ids_of(response: httpx.Response) -> list[str]:
@@ -95,6 +101,28 @@ class TestReadOrders:
 
         assert order_ids_of(response) == order_ids[1:3]
         assert response.json()["nextCursor"] is None
+
+    @pytest.mark.parametrize(
+        ("paid_at", "day"),
+        [
+            ("2026-11-21T14:59:59.999999+00:00", "2026-11-21"),
+            ("2026-11-21T15:00:00+00:00", "2026-11-22"),
+            ("2026-11-22T14:59:59.999999+00:00", "2026-11-22"),
+            ("2026-11-22T15:00:00+00:00", "2026-11-23"),
+        ],
+    )
+    async def test_day_begins_at_midnight_in_seoul(
+        self, program: httpx.AsyncClient, sessions: Sessions, order: Order, paid_at: str, day: str
+    ) -> None:
+        await pay(sessions, order, paid_at=datetime.fromisoformat(paid_at))
+
+        found = []
+        for begins, ends in pairwise(f"2026-11-{number}" for number in range(20, 26)):
+            params = {"status": "PAID", "from": f"{begins}T00:00:00+09:00", "to": f"{ends}T00:00:00+09:00"}
+            response = await program.get("/api/orders", params=params)
+            found += [begins for order_id in order_ids_of(response) if order_id == order.order_id]
+
+        assert found == [day]
 
     async def test_status_chooses(self, program: httpx.AsyncClient, sessions: Sessions, order: Order) -> None:
         await paid_orders(sessions, 1)

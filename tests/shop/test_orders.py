@@ -30,31 +30,33 @@ MUG = BY_SLUG["moon-mug"]
 
 
 async def pay(sessions: Sessions, order: Order, *, version: int = 1, amount: int | None = None) -> bool:
-    return await follow_payment(
-        sessions,
-        order.order_id,
-        amount=amount or order.amount,
-        version=version,
-        status=OrderStatus.PAID,
-        refunded_amount=0,
-        payment_key="key",
-        paid_at=AT,
-        at=AT,
-    )
+    async with sessions.begin() as session:
+        return await follow_payment(
+            session,
+            order.order_id,
+            amount=amount or order.amount,
+            version=version,
+            status=OrderStatus.PAID,
+            refunded_amount=0,
+            payment_key="key",
+            paid_at=AT,
+            at=AT,
+        )
 
 
-async def unpay(sessions: Sessions, order: Order, *, version: int, at: datetime) -> None:
-    await follow_payment(
-        sessions,
-        order.order_id,
-        amount=order.amount,
-        version=version,
-        status=OrderStatus.CREATED,
-        refunded_amount=0,
-        payment_key="key",
-        paid_at=None,
-        at=at,
-    )
+async def unpay(sessions: Sessions, order: Order, *, version: int, at: datetime) -> bool:
+    async with sessions.begin() as session:
+        return await follow_payment(
+            session,
+            order.order_id,
+            amount=order.amount,
+            version=version,
+            status=OrderStatus.CREATED,
+            refunded_amount=0,
+            payment_key="key",
+            paid_at=None,
+            at=at,
+        )
 
 
 async def reversed_at(sessions: Sessions, order: Order) -> datetime | None:
@@ -142,17 +144,7 @@ class TestFollowPayment:
     async def test_older_version_that_comes_late_is_ignored(self, sessions: Sessions, order: Order) -> None:
         await pay(sessions, order, version=5)
 
-        late = await follow_payment(
-            sessions,
-            order.order_id,
-            amount=order.amount,
-            version=4,
-            status=OrderStatus.CREATED,
-            refunded_amount=0,
-            payment_key=None,
-            paid_at=None,
-            at=AT,
-        )
+        late = await unpay(sessions, order, version=4, at=AT)
 
         found = await find_order(sessions, order.order_id)
         assert not late

@@ -283,6 +283,7 @@ class TestCallsOfThePages:
             "orderId": order.order_id,
             "orderStatus": "CREATED",
             "knowledge": "KNOWN",
+            "paymentVersion": 3,
             "paymentStatus": "PENDING",
             "depositReversed": False,
             "dueDatePassed": False,

@@ -1,3 +1,4 @@
+import base64
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from demo_shop.cli import main
 from demo_shop.security import content_security_policy
 from demo_shop.settings import InvalidSettings, ShopSettings, read_settings
+from tests.shop.signed_events import OLD_SECRET, SECRET
 
 DATABASE = {"SHOP_DATABASE_URL": "postgresql+psycopg://shop:hunter2@127.0.0.1/shop"}
 
@@ -55,6 +57,38 @@ class TestReadSettings:
 
     def test_password_is_not_printed(self) -> None:
         assert "hunter2" not in repr(read_settings(DATABASE, port=8200))
+
+    def test_shop_without_secrets_hears_no_events(self) -> None:
+        assert not read_settings(DATABASE, port=8200).hears_events
+        assert not read_settings({**DATABASE, "SHOP_EVENTS_SECRETS": " , "}, port=8200).hears_events
+
+    def test_several_secrets_may_be_live(self, tmp_path: Path) -> None:
+        file = tmp_path / "events-secrets"
+        file.write_text(f" {SECRET}, {OLD_SECRET}\n")
+
+        settings = read_settings({**DATABASE, "SHOP_EVENTS_SECRETS_FILE": str(file)}, port=8200)
+
+        assert settings.events_secrets == (SECRET, OLD_SECRET)
+        assert SECRET not in repr(settings)
+
+    @pytest.mark.parametrize(
+        "secret",
+        [
+            SECRET.removeprefix("whsec_"),
+            "whsec_",
+            "whsec_hunter2",
+            "whsec_" + base64.urlsafe_b64encode(b"\xff" * 32).decode(),
+            "whsec_" + base64.b64encode(b"s" * 23).decode(),
+            "whsec_" + base64.b64encode(b"s" * 65).decode(),
+            "whsec_비밀",
+            f"{SECRET},whsec_hunter2",
+        ],
+    )
+    def test_what_is_no_secret_is_refused_without_repeating_it(self, secret: str) -> None:
+        with pytest.raises(InvalidSettings, match=r"^SHOP_EVENTS_SECRETS has to be secrets") as refusal:
+            read_settings({**DATABASE, "SHOP_EVENTS_SECRETS": secret}, port=8200)
+
+        assert "hunter2" not in str(refusal.value)
 
 
 class TestContentSecurityPolicy:

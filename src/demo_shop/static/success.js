@@ -4,17 +4,19 @@
 // confirmed, and confirming it again repeats the recorded result. A lost answer is never shown as a failure.
 
 import { call, inKorean, isKorean, isPassing } from "./api.js";
+import { backOff, becomesVisible, isNews, pause } from "./waiting.js";
 
 const result = document.querySelector("[data-testid=result]");
 const { orderId, amount, paymentKey, paymentsUrl } = result.dataset;
+const hearsEvents = "hearsEvents" in result.dataset; // our server is told of changes
 const banks = JSON.parse(result.dataset.banks);
 const part = (name) => result.querySelector(`[data-part=${name}]`);
 
 const CONFIRM_TIMEOUT_MS = 60_000; // longer than the payments API waits for Toss
 const FIRST_PAUSE = 1; // seconds
-const LONGEST_PAUSE = 15;
-const DEPOSIT_FIRST_PAUSE = 2; // seconds; many transfer the money while they look at the account
-const DEPOSIT_LONGEST_PAUSE = 10;
+const DEPOSIT_PAUSES = { first: 2, longest: 10 }; // seconds; many transfer the money while they look at the account
+// Then the payment itself, each half minute: a due date passes and a wrong amount comes without an event.
+const LOOKS_AT_OUR_OWN = 5;
 // A bank that takes a deposit back usually does so within two minutes.
 const REVERSAL_WATCH_MS = 10 * 60_000;
 
@@ -158,8 +160,8 @@ async function judgePayment(payment, retryAfter) {
 /** The shop's server looks at the payment itself; this page's word counts for nothing. */
 async function tellShop({ receiptUrl }) {
   const { status, body } = await call(`/orders/${orderId}/refresh`, { method: "POST" });
+  if (status === 200 && showPaid(body?.orderStatus, receiptUrl)) return DECIDED;
   if (status !== 200 || body?.knowledge === "UNKNOWN") return undecided(showNoConnection);
-  if (showPaid(body?.orderStatus, receiptUrl)) return DECIDED;
   if (body?.knowledge === "MISMATCH") return decided("error", "결제 정보가 주문과 다릅니다", "고객센터로 문의해 주세요.");
   return undecided(showPending);
 }
@@ -167,22 +169,43 @@ async function tellShop({ receiptUrl }) {
 // ── A deposit: our own server looks at the payment, again and again, while somebody looks at this page ───
 
 async function watchDeposit(account) {
-  let shown = "";
+  let shown = {};
   let paidSince = null;
   for (let round = 0; ; round += 1) {
     const { status, body } = await call(`/orders/${orderId}/refresh`, { method: "POST" });
-    const isKnown = status === 200 && typeof body?.orderStatus === "string" && body.knowledge !== "UNKNOWN";
-    const isNew = isKnown && JSON.stringify(body) !== shown; // a screen reader would read the same words out again
-    if (isNew) {
-      if (showDeposit(body, account) === DECIDED) return DECIDED;
-      shown = JSON.stringify(body);
-      paidSince = body.orderStatus === "PAID" ? Date.now() : null;
+    const seen = status === 200 ? body : null;
+    if (tellsMore(seen, shown)) {
+      if (showDeposit(seen, account) === DECIDED) return DECIDED;
+      shown = seen;
+      paidSince = seen.orderStatus === "PAID" ? Date.now() : null;
       round = 0;
     }
     if (paidSince !== null && Date.now() - paidSince > REVERSAL_WATCH_MS) return DECIDED;
-    await pause(backOff(round, DEPOSIT_FIRST_PAUSE, DEPOSIT_LONGEST_PAUSE));
-    if (await becomesVisible()) round = 0;
+    if (await isWorthAskingAtOnce(seen, round)) round = 0;
   }
+}
+
+function tellsMore(seen, shown) {
+  if (typeof seen?.orderStatus !== "string") return false;
+  // Of a payment that cannot be read now, our own server still knows what it was told of it.
+  if (seen.knowledge === "UNKNOWN") return seen.orderStatus !== (shown.orderStatus ?? "CREATED");
+  return words(seen) !== words(shown); // a screen reader would read the same words out again
+}
+
+function words({ paymentVersion, ...said }) {
+  return JSON.stringify(said);
+}
+
+/** Waits until the payment is worth another look; true if something may have happened since the last one. */
+async function isWorthAskingAtOnce(seen, round) {
+  const isTold = hearsEvents && seen !== null && seen.knowledge !== "UNKNOWN";
+  for (let looks = 0; isTold && looks < LOOKS_AT_OUR_OWN; looks += 1) {
+    await pause(backOff(looks, DEPOSIT_PAUSES));
+    if ((await becomesVisible()) || (await isNews(orderId, seen.paymentVersion))) return true;
+  }
+  if (isTold) return false;
+  await pause(backOff(round, DEPOSIT_PAUSES));
+  return becomesVisible();
 }
 
 /** Says where the deposit stands; DECIDED when nothing more can come of it. */
@@ -225,42 +248,6 @@ async function settle() {
     if (verdict === DECIDED) return;
     await pause(verdict === null ? backOff(round) : Math.min(Math.max(verdict, FIRST_PAUSE), 60));
   }
-}
-
-function backOff(round, first = FIRST_PAUSE, longest = LONGEST_PAUSE) {
-  const seconds = Math.min(first * 1.6 ** Math.min(round, 10), longest);
-  return seconds * (0.8 + 0.4 * Math.random()); // many buyers must not come back at the same moment
-}
-
-/** Waits, but not longer than until the network or the buyer is back. */
-function pause(seconds) {
-  return new Promise((resolve) => {
-    const wakers = [
-      [window, "online"],
-      [document, "visibilitychange"],
-    ];
-    const wake = () => {
-      clearTimeout(timer);
-      for (const [target, event] of wakers) target.removeEventListener(event, wake);
-      resolve();
-    };
-    const timer = setTimeout(wake, seconds * 1000);
-    for (const [target, event] of wakers) target.addEventListener(event, wake);
-  });
-}
-
-/** Waits until somebody looks at the page; true if nobody did. */
-async function becomesVisible() {
-  if (!document.hidden) return false;
-  await new Promise((resolve) => {
-    const look = () => {
-      if (document.hidden) return;
-      document.removeEventListener("visibilitychange", look);
-      resolve();
-    };
-    document.addEventListener("visibilitychange", look);
-  });
-  return true;
 }
 
 settle();
