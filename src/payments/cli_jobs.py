@@ -53,7 +53,7 @@ def add_jobs(commands: "Commands") -> None:
         _reconcile,
         "compare the payments of a business day with what the payment gateway lists, and repair what it proves",
         "payments reconcile --date 2026-11-21 --json",
-        _day_options,
+        _reconcile_options,
     )
     add(commands, "forget", _forget, "delete the rows that nobody needs any more", "payments forget")
     _add_refunds(add_group(commands, "refunds", "look after money that goes back", "payments refunds resolve"))
@@ -162,6 +162,15 @@ def _day_options(parser: argparse.ArgumentParser) -> None:
     _json_option(parser)
 
 
+def _reconcile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="repair however many payments differ; without it a day with suspiciously many is left as it is",
+    )
+    _day_options(parser)
+
+
 def _replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order", metavar="ORDER_ID", help="all events of this order (default: those given up)")
     _id_option(parser, "--id", "only this event, by its webhook-id")
@@ -243,8 +252,10 @@ def _check_orders(options: argparse.Namespace) -> int:
 
 def _reconcile(options: argparse.Namespace) -> int:
     from payments.commands import reconcile_now  # noqa: PLC0415 - as above
+    from payments.usecases.reconcile import USUAL_CAP  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: reconcile_now(settings, day=options.date, in_json=options.json))
+    cap = None if options.force else USUAL_CAP
+    return _perform(lambda settings: reconcile_now(settings, day=options.date, cap=cap, in_json=options.json))
 
 
 def _forget(_: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import getpass
 import sys
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from payments.errors import OrdersUnavailable, PgUnavailable
 from payments.nightly import check_orders_of, reconcile_day
 from payments.presence import here
 from payments.queries import database_now, is_alive
-from payments.records import DiscrepancyKind, Json, NightlyCheck
+from payments.records import DiscrepancyKind, NightlyCheck
 from payments.reports import (
     Rows,
     as_json,
@@ -34,7 +35,8 @@ from payments.settings import Settings
 from payments.states import Cause, PaymentStatus, RefundStatus
 from payments.usecases.deliver import deliver_now
 from payments.usecases.forget import forget
-from payments.usecases.nights import run_night_by_hand
+from payments.usecases.nights import Run, run_night_by_hand
+from payments.usecases.reconcile import Cap
 from payments.usecases.recover import recover_all
 from payments.usecases.refund import resolve_refunds
 
@@ -82,28 +84,26 @@ async def check_orders_now(settings: Settings, *, day: date | None, in_json: boo
     async with open_resources(settings, role=COMMAND) as held:
         if held.orders is None:
             return _cannot("ORDERS_URL is not set: there are no orders to compare with.")
-        return await _compare(NightlyCheck.ORDERS, held, day=day, in_json=in_json)
+        compare = partial(check_orders_of, held, cause=Cause.OPERATOR, progress=_compared)
+        return await _compare(NightlyCheck.ORDERS, compare, day=day, held=held, in_json=in_json)
 
 
-async def reconcile_now(settings: Settings, *, day: date | None, in_json: bool) -> int:
+async def reconcile_now(settings: Settings, *, day: date | None, cap: Cap | None, in_json: bool) -> int:
     """Compare the payments of one business day with what the PG lists."""
     async with open_resources(settings, role=COMMAND) as held:
-        return await _compare(NightlyCheck.PG, held, day=day, in_json=in_json)
+        compare = partial(reconcile_day, held, cause=Cause.OPERATOR, cap=cap, progress=_compared)
+        return await _compare(NightlyCheck.PG, compare, day=day, held=held, in_json=in_json)
 
 
-async def _compare(kind: NightlyCheck, held: Resources, *, day: date | None, in_json: bool) -> int:
-    async def _run(chosen: date) -> dict[str, Json]:
-        compare = check_orders_of if kind is NightlyCheck.ORDERS else reconcile_day
-        return await compare(held, chosen, cause=Cause.OPERATOR, progress=_compared)
-
+async def _compare(kind: NightlyCheck, run: Run, *, day: date | None, held: Resources, in_json: bool) -> int:
     async with transaction(held.sessions) as session:
         chosen = day or yesterday(await database_now(session))
     try:
-        report = await run_night_by_hand(kind, chosen, run=_run, sessions=held.sessions)
+        report = await run_night_by_hand(kind, chosen, run=run, sessions=held.sessions)
     except (OrdersUnavailable, PgUnavailable) as error:
         return _cannot(f"{error.detail} What was found by then is noted; run it again.")
     _show(as_json(report) if in_json else as_lines(report))
-    return WRONG if report.get("found") else DONE
+    return WRONG if report["found"] or report.get("stopped") else DONE
 
 
 async def list_discrepancies(
@@ -168,10 +168,8 @@ async def check_worker(settings: Settings) -> int:
     """Whether a worker of this machine is alive: what a container's health check asks."""
     async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
         alive = await is_alive(session, name_begins=f"{here(WORKER)}:")
-    if not alive:
-        return _cannot("No worker of this machine has said within the last seconds that it is alive.")
-    _show("A worker of this machine is alive.")
-    return DONE
+    _show("A worker of this machine is alive." if alive else "No worker of this machine says that it is alive.")
+    return DONE if alive else WRONG
 
 
 def _show(text: str) -> None:

@@ -10,7 +10,7 @@ from payments.resources import Resources
 from payments.states import Cause
 from payments.usecases.check_orders import OrdersReport, check_orders
 from payments.usecases.deliver import deliver_now
-from payments.usecases.reconcile import reconcile
+from payments.usecases.reconcile import USUAL_CAP, Cap, reconcile
 
 Progress = Callable[[str, int], None]
 
@@ -43,12 +43,17 @@ async def check_orders_of(
 
 
 async def reconcile_day(
-    held: Resources, day: date, *, cause: Cause = Cause.NIGHTLY, progress: Progress | None = None
+    held: Resources,
+    day: date,
+    *,
+    cause: Cause = Cause.NIGHTLY,
+    cap: Cap | None = USUAL_CAP,
+    progress: Progress | None = None,
 ) -> dict[str, Json]:
-    """Compare the payments of a business day with what the PG lists.
+    """Compare the payments of a business day with what the PG lists; `cap` as for `reconcile`.
 
     Raises:
         PgUnavailable: the PG did not answer for all of them; what it answered for is recorded.
     """
-    report = await reconcile(day, sessions=held.sessions, pg=held.pg, cause=cause, progress=progress)
+    report = await reconcile(day, sessions=held.sessions, pg=held.pg, cause=cause, cap=cap, progress=progress)
     return report.as_json()

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.leases import DEAD_AFTER
-from payments.models import Payment, PaymentEvent, Refund
+from payments.models import Payment, PaymentEvent, Refund, StrayCapture
 from payments.records import Discrepancy, DiscrepancyKind, Json, NightlyCheck, NightlyRun, OutboxMessage, Process
 from payments.states import RefundStatus
 
@@ -83,6 +83,13 @@ async def refunds_of_payments(session: AsyncSession, payment_ids: Iterable[UUID]
     for refund in await session.scalars(refunds.order_by(Refund.requested_at, Refund.id)):
         found.setdefault(refund.payment_id, []).append(refund)
     return found
+
+
+async def strays_among(session: AsyncSession, payment_keys: Sequence[str]) -> set[str]:
+    """Those of the payment keys whose captures go, or went, back because no payment of ours may have them."""
+    return set(
+        await session.scalars(select(StrayCapture.payment_key).where(StrayCapture.payment_key.in_(payment_keys)))
+    )
 
 
 async def send_again(session: AsyncSession, payment_ids: Iterable[UUID], *, at: datetime) -> Sequence[UUID]:

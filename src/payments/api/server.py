@@ -1,6 +1,9 @@
 """Serves the API over HTTP."""
 
+import signal
 import socket
+import sys
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -18,6 +21,10 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     Raises:
         OSError: the address cannot be had; said before anything is opened.
     """
+    # Uvicorn stops cleanly on a signal and then raises it again for whoever was there before: being told to stop is no
+    # failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     config = uvicorn.Config(
         create_app(settings),
@@ -31,3 +38,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         # Head and body of an answer are two writes, and must not wait for each other.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

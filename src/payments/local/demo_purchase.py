@@ -1,5 +1,6 @@
 """A scripted purchase over real HTTP against the running set, told step by step."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from payments.local.supervisor import HOST
 
 PRODUCT: Final = "drip-coffee"
 REFUSAL: Final = "REJECT_CARD_PAYMENT"
+
+HEARING_SECONDS: Final = 20
 
 DONE: Final = 0
 PROBLEM: Final = 1
@@ -68,14 +71,23 @@ async def _buy(http: httpx.AsyncClient, ports: Ports, story: Story) -> None:
     again = await http.post(f"{api}/payments/confirm", json=_confirm_body(order, completed["paymentKey"]))
     story.tell("buyer", f"reloads the page: {again.status_code} {again.json()['status']}, from the record")
 
-    refreshed = _good(await http.post(f"{shop}/orders/{order_id}/refresh")).json()
-    order = _good(await http.get(f"{shop}/api/orders/{order_id}")).json()
-    story.tell("shop", f"asks the payments API itself: the order is {order['status']}")
+    order = await _hear(http, f"{shop}/api/orders/{order_id}")
+    story.tell("shop", f"hears of it by a signed event: the order is {order['status']}")
     captures = _good(await http.get(f"{sandbox}/sandbox/ledger", params={"orderId": order_id})).json()["captures"]
     story.tell("PG", f"took {sum(capture['amount'] for capture in captures):,} won in {len(captures)} capture")
     await _print_timeline(http, api, completed["paymentKey"])
     if order["status"] != "PAID" or [capture["amount"] for capture in captures] != [order["amount"]]:
-        raise WentWrong(f"The order is {order['status']} after {len(captures)} captures ({refreshed}).")
+        raise WentWrong(f"The order is {order['status']} after {len(captures)} captures.")
+
+
+async def _hear(http: httpx.AsyncClient, order_url: str) -> dict[str, Any]:
+    """The order once the shop has heard that it is paid, or as it still stands when that takes too long."""
+    deadline = time.monotonic() + HEARING_SECONDS
+    while True:
+        order: dict[str, Any] = _good(await http.get(order_url)).json()
+        if order["status"] == "PAID" or time.monotonic() > deadline:
+            return order
+        await asyncio.sleep(0.05)
 
 
 async def _place_order(http: httpx.AsyncClient, shop: str) -> str:

@@ -37,11 +37,12 @@ from payments.nightly_queries import (
     payments_of_orders,
     payments_with_moves,
     refunds_of_payments,
+    strays_among,
 )
 from payments.queries import database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import EVER_CAPTURED, Cause, PaymentStatus, RefundStatus
-from payments.usecases.answers import OPEN, Question, record
+from payments.usecases.answers import MUST_NOT_HOLD_MORE, OPEN, Question, record
 from payments.usecases.refund_answers import as_theirs
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class PgReport:
     transactions: int  # of the day, in the PG's list
     compared: int  # payments, theirs and ours
     asked: int  # payments that were looked up, because the list and our books differ
-    changes: int  # payments that what the PG proved would change
+    changes: int  # payments that what the PG proved would move, or give money back for
     repaired: int  # payments that it changed
     found: Mapping[DiscrepancyKind, int]
     stopped: bool  # it would have changed too many: nothing was changed and nothing noted
@@ -118,6 +119,7 @@ class Suspect:
     is_ours: bool  # whether the payment key is the one of the present attempt
     has_account: bool
     refund_keys: frozenset[str]
+    is_given_back: bool  # what the PG holds under this key goes back already, as a stray
     rows: tuple[PgTransaction, ...]  # of the day, in the PG's list
 
     @property
@@ -196,24 +198,30 @@ def is_told(answer: Answer) -> bool:
 
 
 def would_change(suspect: Suspect, answer: Answer) -> bool:
-    """Whether recording this answer moves the payment, as far as can be told before."""
-    if not suspect.is_ours:
-        return False
+    """Whether recording this answer moves the payment or gives money back, as far as can be told before."""
+    if isinstance(answer, Approved):
+        return _adds_capture(suspect, answer.payment)
+    return suspect.is_ours and _moves(suspect, answer)
+
+
+def _adds_capture(suspect: Suspect, held: PgPayment) -> bool:
+    if suspect.is_ours and suspect.status in EVER_CAPTURED:
+        return _has_new_cancels(suspect, held)
+    if suspect.status in MUST_NOT_HOLD_MORE:
+        return not suspect.is_given_back and held.virtual_account is None and held.balance_amount > 0
+    return suspect.is_ours or suspect.status is PaymentStatus.CREATED
+
+
+def _moves(suspect: Suspect, answer: Answer) -> bool:
     is_open = suspect.status in OPEN
-    was_captured = suspect.status in EVER_CAPTURED
     match answer:
-        case Approved(payment=held):
-            is_late = suspect.status is PaymentStatus.FAILED
-            return is_open or is_late or (was_captured and _has_new_cancels(suspect, held))
         case Cancelled(payment=held):
             is_reversal = suspect.has_account and not held.was_approved
-            return is_open or (was_captured and (is_reversal or _has_new_cancels(suspect, held)))
+            return is_open or (suspect.status in EVER_CAPTURED and (is_reversal or _has_new_cancels(suspect, held)))
         case DepositAwaited():
             return is_open or (suspect.status is PaymentStatus.COMPLETED and suspect.has_account)
-        case Declined():
-            return is_open
-        case Unknown():
-            return False
+        case _:
+            return is_open and isinstance(answer, Declined)
 
 
 def _has_new_cancels(suspect: Suspect, held: PgPayment) -> bool:
@@ -294,12 +302,13 @@ class _Comparison:
             by_order = {payment.order_id: payment for payment, _ in of_orders}
             payments = [*by_key.values(), *by_order.values()]
             refunds = await refunds_of_payments(session, {payment.id for payment in payments})
+            strays = await strays_among(session, keys)
             for key in keys:
                 payment = by_key.get(key) or by_order.get(self._rows[key][0].order_id)
                 if payment is None:
                     self._meet_stranger(key)
                 else:
-                    self._compare_rows(payment, key, refunds.get(payment.id, []))
+                    self._compare_rows(payment, key, refunds.get(payment.id, []), is_given_back=key in strays)
         self.compared |= set(keys)
 
     def _meet_stranger(self, key: str) -> None:
@@ -308,7 +317,7 @@ class _Comparison:
         if any(row.status in KEPT for row in rows):
             self.strangers.append(Stranger(rows[-1].order_id, key, rows))
 
-    def _compare_rows(self, payment: Payment, key: str, refunds: Sequence[Refund]) -> None:
+    def _compare_rows(self, payment: Payment, key: str, refunds: Sequence[Refund], *, is_given_back: bool) -> None:
         rows = self._rows[key]
         if payment.payment_key != key:
             agrees = not any(row.status in CONCERNING for row in rows)
@@ -319,7 +328,7 @@ class _Comparison:
         else:
             agrees = not any(row.status in CONCERNING for row in rows)
         if not agrees:
-            self._suspect(payment, key, refunds)
+            self._suspect(payment, key, refunds, is_given_back=is_given_back)
 
     def _compare_payment(self, payment: Payment, refunds: Sequence[Refund]) -> None:
         if payment.status not in EVER_CAPTURED or payment.payment_key is None or payment.completed_at is None:
@@ -328,7 +337,7 @@ class _Comparison:
         shows_capture = any(row.status in MONEY for row in self._listed.get(payment.payment_key, ()))
         is_missing = self._is_of_day(payment.completed_at) and not shows_capture
         if is_missing or any(self._is_missing(refund) for refund in refunds):
-            self._suspect(payment, payment.payment_key, refunds)
+            self._suspect(payment, payment.payment_key, refunds, is_given_back=False)
 
     def _is_missing(self, refund: Refund) -> bool:
         is_of_day = refund.completed_at is not None and self._is_of_day(refund.completed_at)
@@ -343,7 +352,7 @@ class _Comparison:
     def _is_of_day(self, at: datetime) -> bool:
         return self._since <= at < self._until
 
-    def _suspect(self, payment: Payment, key: str, refunds: Sequence[Refund]) -> None:
+    def _suspect(self, payment: Payment, key: str, refunds: Sequence[Refund], *, is_given_back: bool) -> None:
         self.suspects[payment.order_id, key] = Suspect(
             order_id=payment.order_id,
             payment_key=key,
@@ -353,6 +362,7 @@ class _Comparison:
             is_ours=payment.payment_key == key,
             has_account=payment.virtual_account is not None,
             refund_keys=frozenset(refund.transaction_key for refund in refunds if refund.transaction_key),
+            is_given_back=is_given_back,
             rows=self._rows.get(key, ()),
         )
 
@@ -428,14 +438,19 @@ def _recording(
     async def work() -> Recorded:
         async with transaction(sessions) as session:
             payment, now = await get_payment_to_change(session, suspect.order_id)
-            before = (payment.status, payment.refunded_amount)
+            before = await _stand(session, payment, suspect)
             if not isinstance(answer, Unknown) or answer.because is UnknownBecause.MISMATCH:
                 await record(session, payment, answer, question=suspect.question, cause=cause, at=now)
             await _note_rest(session, payment, suspect, answer, at=now)
             found = await noted_at(session, payment.id, now)
-            return Recorded(found, is_changed=(payment.status, payment.refunded_amount) != before)
+            return Recorded(found, is_changed=await _stand(session, payment, suspect) != before)
 
     return work
+
+
+async def _stand(session: AsyncSession, payment: Payment, suspect: Suspect) -> tuple[PaymentStatus, int, bool]:
+    is_given_back = bool(await strays_among(session, [suspect.payment_key]))
+    return payment.status, payment.refunded_amount, is_given_back
 
 
 async def _note_rest(
@@ -455,6 +470,7 @@ async def _note_rest(
             kind = (
                 DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG if was_captured else DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
             )
+            subject = payment.order_id if was_captured else f"{payment.order_id}/{suspect.payment_key}"
             theirs = {"answer": code or "unknown", **(as_theirs(held) if held else {}), **theirs}
         case Approved(payment=held) | Cancelled(payment=held) if not _fits(suspect.rows, held):
             theirs = {**as_theirs(held), **theirs}
