@@ -1,4 +1,4 @@
-"""The routes of the Toss API: confirm, cancel, the two look-ups, and Toss's answer to every route it does not have."""
+"""The routes of the Toss API: confirm, cancel, look-ups, lists, and Toss's answer to every route it does not have."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -79,6 +79,22 @@ class LookUp:
         return json_answer(self._sandbox.show(self._find()))
 
 
+class Listing:
+    """`GET /v1/transactions` and `GET /v1/settlements`: a bare array, for every key of the shop."""
+
+    subject = Subject(Operation.LIST)
+
+    def __init__(self, rows: Callable[[], list[JsonValue]]) -> None:
+        self._rows = rows
+
+    @contextmanager
+    def claim(self, pair: KeyPair) -> Iterator[Callable[[], Answer]]:  # noqa: ARG002 - every key of the shop may look
+        yield self._effect
+
+    def _effect(self) -> Answer:
+        return json_answer(self._rows())
+
+
 class UnknownRoute:
     """Whatever this API does not have; Toss answers an unknown path as it does a wrong method."""
 
@@ -111,6 +127,14 @@ def create_api_router(sandbox: Sandbox, gateway: Gateway) -> APIRouter:
     async def look_up(request: Request, payment_key: str) -> Response:
         subject = _about(Operation.LOOKUP, payment_key)
         return await _pass(request, LookUp(sandbox, subject, partial(sandbox.look_up, payment_key)))
+
+    @router.get("/v1/transactions")
+    async def list_transactions(request: Request) -> Response:
+        return await _pass(request, Listing(partial(sandbox.transactions, request.query_params)))
+
+    @router.get("/v1/settlements")
+    async def list_settlements(request: Request) -> Response:
+        return await _pass(request, Listing(partial(sandbox.settlements, request.query_params)))
 
     @router.api_route("/v1/{path:path}", methods=_METHODS)
     async def unknown(request: Request) -> Response:

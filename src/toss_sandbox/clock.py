@@ -35,3 +35,8 @@ class MovableClock:
 def toss_time(at: datetime) -> str:
     """Write a moment as Toss does: Korean time, whole seconds, with the offset."""
     return at.astimezone(KST).isoformat(timespec="seconds")
+
+
+def toss_time_of(seconds: float) -> str:
+    """The same for a moment in seconds since 1970."""
+    return toss_time(datetime.fromtimestamp(seconds, UTC))

@@ -1,21 +1,23 @@
 """The control API under `/sandbox`: what tests and tools ask of the sandbox besides the Toss API."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from toss_sandbox.clock import FARTHEST, toss_time
 from toss_sandbox.engine import LARGEST_AMOUNT, PAYMENT_FLOW, WIDGET, WIDGETS_FLOW, BuyerChoice, Sandbox, WindowRequest
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Operation
+from toss_sandbox.imports import ImportedPayment
+from toss_sandbox.payments import Status
 from toss_sandbox.store import Call, Movement
 
 _RETURN_ADDRESS: Final = "http://127.0.0.1/{}"
-_CAMEL: Final = ConfigDict(
+CAMEL: Final = ConfigDict(
     alias_generator=to_camel,
     populate_by_name=True,
     extra="forbid",
@@ -23,18 +25,21 @@ _CAMEL: Final = ConfigDict(
     # Only a text with a bound is looked into: JSON can escape half of a surrogate pair, which nobody could store.
     str_max_length=10_000,
 )
-_LARGEST_ID: Final = 2**63 - 1  # of SQLite
+LARGEST_ID: Final = 2**63 - 1
+"""Of SQLite."""
+
+_OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # Toss has no older payments, and the calendar begins somewhere
 
 OrderId = Annotated[str | None, Query(alias="orderId")]
 PaymentKey = Annotated[str | None, Query(alias="paymentKey")]
 Amount = Annotated[int, Field(ge=1, le=LARGEST_AMOUNT)]
-Limit = Annotated[int, Query(ge=1, le=_LARGEST_ID)]
+Limit = Annotated[int, Query(ge=1, le=LARGEST_ID)]
 
 
 class PaymentBody(BaseModel):
     """A payment as a buyer would leave it behind: authenticated, or with its window still open."""
 
-    model_config = _CAMEL
+    model_config = CAMEL
 
     order_id: str
     amount: int
@@ -88,7 +93,7 @@ class PaymentBody(BaseModel):
 class DepositBody(BaseModel):
     """A transfer to a virtual account; without an amount it is the one that is owed."""
 
-    model_config = _CAMEL
+    model_config = CAMEL
 
     amount: Amount | None = None
     force: bool = False
@@ -97,7 +102,7 @@ class DepositBody(BaseModel):
 class CancelBody(BaseModel):
     """A cancel from the console; without an amount everything left goes back."""
 
-    model_config = _CAMEL
+    model_config = CAMEL
 
     amount: Amount | None = None
     reason: Annotated[str, Field(min_length=1, max_length=200)] = "관리자 취소"
@@ -106,7 +111,7 @@ class CancelBody(BaseModel):
 class RefundEndBody(BaseModel):
     """How the bank's payment to the buyer's account ended."""
 
-    model_config = _CAMEL
+    model_config = CAMEL
 
     succeeded: bool
 
@@ -114,7 +119,7 @@ class RefundEndBody(BaseModel):
 class FaultBody(BaseModel):
     """A fault to arm."""
 
-    model_config = _CAMEL
+    model_config = CAMEL
 
     operation: Operation
     kind: FaultKind
@@ -128,14 +133,36 @@ class FaultBody(BaseModel):
     retry_after_seconds: int | None = None
 
 
+class ImportedBody(BaseModel):
+    """A payment for the books; without `approvedAt` it was made now."""
+
+    model_config = CAMEL
+
+    order_id: str
+    amount: Amount
+    method: str = "CARD"
+    status: Literal[Status.DONE, Status.CANCELED, Status.WAITING_FOR_DEPOSIT] = Status.DONE
+    approved_at: Annotated[AwareDatetime, Field(ge=_OLDEST)] | None = None
+    payment_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")] | None = None
+
+    def payment(self) -> ImportedPayment:
+        return ImportedPayment(**self.model_dump())
+
+
+class ImportBody(BaseModel):
+    model_config = CAMEL
+
+    payments: Annotated[list[ImportedBody], Field(max_length=5_000)]
+
+
 class ClockBody(BaseModel):
-    model_config = _CAMEL
+    model_config = CAMEL
 
     advance_seconds: Annotated[int, Field(ge=0, le=int(FARTHEST.total_seconds()))]
 
 
 class SwitchBody(BaseModel):
-    model_config = _CAMEL
+    model_config = CAMEL
 
     enabled: bool
 
@@ -161,6 +188,20 @@ def _add_payments(router: APIRouter, sandbox: Sandbox) -> None:
         payment = sandbox.payment(payment_key)
         made = {"paymentKey": payment_key, "orderId": payment.order_id, "amount": payment.amount}
         return JSONResponse(made | {"status": payment.status.value}, HTTPStatus.CREATED)
+
+    @router.post("/import", status_code=HTTPStatus.CREATED)
+    async def import_payments(body: ImportBody) -> JSONResponse:
+        """Take payments into the books, all or none, with the money that moved and without webhooks."""
+        imported = sandbox.import_payments(entry.payment() for entry in body.payments)
+        keys = [
+            {
+                "orderId": payment.order_id,
+                "paymentKey": payment.payment_key,
+                "transactionKey": payment.last_transaction_key,
+            }
+            for payment in imported
+        ]
+        return JSONResponse({"payments": keys}, HTTPStatus.CREATED)
 
     @router.post("/payments/{payment_key}/expire")
     async def expire(payment_key: str) -> dict[str, JsonValue]:
@@ -271,7 +312,7 @@ def _add_faults(router: APIRouter, sandbox: Sandbox) -> None:
         sandbox.clear_faults()
 
     @router.delete("/faults/{fault_id}", status_code=HTTPStatus.NO_CONTENT)
-    async def clear_fault(fault_id: Annotated[int, Path(ge=1, le=_LARGEST_ID)]) -> None:
+    async def clear_fault(fault_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> None:
         """Disarm one fault; one that is gone already is no mistake."""
         sandbox.clear_fault(fault_id)
 

@@ -1,7 +1,7 @@
 """What can be done in the sandbox: the verbs of the payment window, of the Toss API and of the control API."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,12 +11,15 @@ from pydantic import JsonValue
 
 from toss_sandbox.addresses import is_address, with_query
 from toss_sandbox.bodies import ORDER_ID
+from toss_sandbox.books import settlements, transactions
 from toss_sandbox.cancels import CancelRequest, check_account, check_cancel, make_cancel
-from toss_sandbox.clock import MovableClock, toss_time
+from toss_sandbox.clock import MovableClock
 from toss_sandbox.confirms import ConfirmRequest, refusal_of
 from toss_sandbox.deposits import check_deposit, check_waiting, finish_refund, pass_due_date, reverse
 from toss_sandbox.errors import ALREADY_RUNNING_MESSAGE, CODES, TossError
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Subject
+from toss_sandbox.imports import ImportedPayment, check_import, make_import
+from toss_sandbox.listings import read_settlements_query, read_transactions_query
 from toss_sandbox.payment_object import payment_object
 from toss_sandbox.payments import (
     APPROVED,
@@ -32,7 +35,8 @@ from toss_sandbox.payments import (
     new_secret,
 )
 from toss_sandbox.settings import KeyKind, KeyPair, OrderLookup, Settings
-from toss_sandbox.store import Call, Identity, Movement, Remembered, Store
+from toss_sandbox.store import Call, Identity, Movement, Remembered, Store, movement
+from toss_sandbox.webhooks import Webhooks
 
 WIDGET: Final = "WIDGET"
 PAYMENT_FLOW: Final = "payment"
@@ -111,7 +115,10 @@ class Ledger:
 
 
 class Sandbox:
-    """One merchant's Toss: payments, money, clock and faults. A change outlives the process once its method returns."""
+    """One merchant's Toss: payments, money, clock, faults and webhooks.
+
+    A change outlives the process once its method returns, and the webhooks it owes with it.
+    """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -119,6 +126,7 @@ class Sandbox:
         self._clock = MovableClock(timedelta(seconds=self.store.switch(_OFFSET, default=0)))
         self._confirming: set[str] = set()
         self._chance = random.Random()  # noqa: S311 - it decides about faults, not about secrets
+        self.webhooks = Webhooks(self.store, self.settings, show=self.show, now=self.now)
 
     def close(self) -> None:
         """Release the database file."""
@@ -136,7 +144,7 @@ class Sandbox:
         _check_window_request(request)
         at = self._clock.now()
         payment = Payment(
-            payment_key=new_payment_key(self.settings.merchant_id, at=at),
+            payment_key=self._new_payment_key(at),
             order_id=request.order_id,
             order_name=request.order_name,
             amount=request.amount,
@@ -224,7 +232,7 @@ class Sandbox:
         """
         failure = Failure.of(code)
         payment = self.payment(payment_key).abort(failure)
-        self.store.save_payment(payment)
+        self._save_change(payment, at=self._clock.now())
         query = {"code": failure.code, "message": failure.message, "orderId": payment.order_id}
         return with_query(payment.fail_url, query)
 
@@ -281,8 +289,8 @@ class Sandbox:
             payment = payment.await_deposit(until=at + self.settings.deposit_window)
         else:
             payment = payment.approve(at=at)
-            self.store.append(_movement("capture", payment, payment.total, at=at))
-        self.store.save_payment(payment)
+            self.store.append(movement("capture", payment, payment.total, at=at))
+        self._save_change(payment, at=at)
         return payment
 
     def check_cancel(self, request: CancelRequest, pair: KeyPair) -> None:
@@ -329,6 +337,24 @@ class Sandbox:
             attempts.sort(key=lambda payment: payment.status not in APPROVED)
         return self._served(attempts)
 
+    def transactions(self, query: Mapping[str, str]) -> list[JsonValue]:
+        """The list of transactions, as its query asks for it.
+
+        Raises:
+            TossError: The query cannot be answered.
+        """
+        read = read_transactions_query(query, has_specific_codes=self.settings.specific_field_codes)
+        return transactions(self.store, self.settings, read)
+
+    def settlements(self, query: Mapping[str, str]) -> list[JsonValue]:
+        """The settlements, as their query asks for them.
+
+        Raises:
+            TossError: The query cannot be answered.
+        """
+        read = read_settlements_query(query, has_specific_codes=self.settings.specific_field_codes)
+        return settlements(self.store, self.settings, read, at=self._clock.now())
+
     def show(self, payment: Payment) -> dict[str, JsonValue]:
         """The Payment object as this sandbox answers it."""
         shown = payment_object(payment, self.settings, at=self._clock.now())
@@ -361,7 +387,7 @@ class Sandbox:
         payment = self.payment(payment_key)
         if payment.status is not Status.EXPIRED:
             payment = payment.expire()
-            self.store.save_payment(payment)
+            self._save_change(payment, at=self._clock.now())
         return payment
 
     def deposit(self, payment_key: str, *, amount: int | None = None, force: bool = False) -> Payment:
@@ -383,8 +409,8 @@ class Sandbox:
             if not force:
                 check_deposit(payment, deposited, at=at)
             payment = payment.deposit(deposited, at=at)
-            self.store.append(_movement("capture", payment, payment.total, at=at))
-            self.store.save_payment(payment)
+            self.store.append(movement("capture", payment, payment.total, at=at))
+            self._save_change(payment, at=at)
         return payment
 
     def reverse_deposit(self, payment_key: str) -> Payment:
@@ -396,8 +422,8 @@ class Sandbox:
         with self.store.transaction():
             at, deposited = self._clock.now(), self.payment(payment_key)
             payment = reverse(deposited)
-            self.store.append(_movement("reversal", payment, deposited.total, at=at))
-            self.store.save_payment(payment)
+            self.store.append(movement("reversal", payment, deposited.total, at=at))
+            self._save_change(payment, at=at)
         return payment
 
     def pass_due_date(self, payment_key: str) -> Payment:
@@ -436,9 +462,14 @@ class Sandbox:
 
     def expire_due(self) -> None:
         """Expire whatever ran out of time."""
-        with self.store.transaction():
-            for payment in self.store.unfinished_payments():
-                self._expire_if_due(payment)
+        at, settings = self._clock.now(), self.settings
+        overdue = self.store.overdue_payments(
+            opened_before=at - settings.authentication_window, authenticated_before=at - settings.confirm_window
+        )
+        if overdue:
+            with self.store.transaction():
+                for payment in overdue:
+                    self._expire_if_due(payment)
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -457,14 +488,36 @@ class Sandbox:
         self._clock.advance(by)
         self.store.set_switch(_OFFSET, self._clock.offset.total_seconds())
         self.expire_due()
+        self.webhooks.on_due()
+
+    def import_payments(self, entries: Iterable[ImportedPayment]) -> list[Payment]:
+        """Take payments into the books, all or none, with the money that moved and without webhooks.
+
+        Raises:
+            TossError: One of them cannot be as told, or SANDBOX_PAYMENT_EXISTS.
+        """
+        now, imported = self._clock.now(), []
+        with self.store.transaction():
+            for entry in entries:
+                check_import(entry, at=now)
+                at = entry.approved_at or now
+                if entry.payment_key is not None and self.store.has_payment(entry.payment_key):
+                    raise TossError("SANDBOX_PAYMENT_EXISTS")
+                payment_key = entry.payment_key or self._new_payment_key(at)
+                payment, moved = make_import(entry, self.settings, payment_key=payment_key, at=at)
+                self.store.save_payment(payment)
+                for each in moved:
+                    self.store.append(each)
+                imported.append(payment)
+        return imported
 
     def ledger(self, order_id: str | None = None) -> Ledger:
         """All money that ever moved, or that of one order, in the order it moved."""
         movements = self.store.movements(order_id)
         return Ledger(
-            captures=[movement for movement in movements if movement.kind == "capture"],
-            cancels=[movement for movement in movements if movement.kind == "cancel"],
-            reversals=[movement for movement in movements if movement.kind == "reversal"],
+            captures=[moved for moved in movements if moved.kind == "capture"],
+            cancels=[moved for moved in movements if moved.kind == "cancel"],
+            reversals=[moved for moved in movements if moved.kind == "reversal"],
         )
 
     def calls(
@@ -503,9 +556,10 @@ class Sandbox:
         self.store.set_switch(_EXTRA_FIELDS, float(on))
 
     def reset(self) -> None:
-        """Forget every payment, movement, call and fault, and put the clock back."""
+        """Forget every payment, movement, call, webhook and fault, and put the clock back."""
         self.store.reset()
         self._clock = MovableClock()
+        self.webhooks.forget()
 
     # Rules
 
@@ -542,10 +596,10 @@ class Sandbox:
         cancel = make_cancel(payment, request, at=at)
         cancelled = payment.cancel(cancel)
         if payment.status is not Status.WAITING_FOR_DEPOSIT:
-            self.store.append(_movement("cancel", cancelled, cancel.amount, at=at))
+            self.store.append(movement("cancel", cancelled, cancel.amount, at=at))
             if payment.method == VIRTUAL_ACCOUNT and self.settings.tracks_account_refunds:
                 cancelled = replace(cancelled, refund_status=RefundStatus.PENDING)
-        self.store.save_payment(cancelled)
+        self._save_change(cancelled, at=at)
         return cancelled
 
     def _is_paid(self, order_id: str) -> bool:
@@ -563,11 +617,24 @@ class Sandbox:
             return payment
         settings = self.settings
         ends_at = payment.expires_at(authentication=settings.authentication_window, confirm=settings.confirm_window)
-        if self._clock.now() < ends_at:
+        at = self._clock.now()
+        if at < ends_at:
             return payment
         expired = payment.expire()
-        self.store.save_payment(expired)
+        self._save_change(expired, at=at)
         return expired
+
+    def _save_change(self, payment: Payment, *, at: datetime) -> None:
+        """Keep a payment in its new status together with the webhooks that tell it, or neither."""
+        with self.store.transaction():
+            self.store.save_payment(payment)
+            self.webhooks.record(payment, at=at)
+
+    def _new_payment_key(self, at: datetime) -> str:
+        # Five random characters a second are soon used twice, where thousands of payments are made at once.
+        while self.store.has_payment(key := new_payment_key(self.settings.merchant_id, at=at)):
+            pass
+        return key
 
 
 def _check_window_request(request: WindowRequest) -> None:
@@ -600,18 +667,6 @@ def _check_choice(payment: Payment, choice: BuyerChoice) -> None:
         raise TossError("INVALID_CARD_INSTALLMENT_PLAN")
     if choice.refuse_with is not None:
         Failure.of(choice.refuse_with)
-
-
-def _movement(kind: str, payment: Payment, amount: int, *, at: datetime) -> Movement:
-    """Money that the payment's last transaction moved."""
-    return Movement(
-        kind=kind,
-        payment_key=payment.payment_key,
-        order_id=payment.order_id,
-        amount=amount,
-        transaction_key=payment.last_transaction_key or "",
-        at=toss_time(at),
-    )
 
 
 def _success_address(payment: Payment) -> str:

@@ -99,6 +99,7 @@ _GENERAL: Final = {
         "BELOW_ZERO_AMOUNT": "금액은 0보다 커야 합니다.",
         "DUPLICATED_ORDER_ID": ("이미 승인 및 취소가 진행된 중복된 주문번호 입니다. 다른 주문번호로 진행해주세요."),
         "DUPLICATED_REQUEST": "중복된 요청입니다.",
+        "EXCEED_MAX_QUERY_LIMIT": "최대 조회 개수를 초과했습니다.",
         "EXCEEDS_TRANSFER_AMOUNT_MAXIMUM": (
             "계좌이체는 한 번에 1,000만 원 이하로만 결제하실 수 있어요. 금액을 낮춰 다시 시도해 주세요."
         ),
@@ -106,14 +107,19 @@ _GENERAL: Final = {
         "INCORRECT_SUCCESS_URL_FORMAT": "잘못된 successUrl 입니다.",
         "INVALID_CLIENT_KEY": "잘못된 클라이언트 연동 정보 입니다.",
         "INVALID_CURRENCY": "잘못된 통화 값입니다.",
+        "INVALID_DATE": "날짜 데이터가 잘못 되었습니다.",
         "INVALID_IDEMPOTENCY_KEY": "멱등키는 300자 이하여야 합니다.",
+        "INVALID_ISO_DATE_FORMAT": "시간 일시 형식이 잘못되었습니다. 시간 형식은 ISO 8601 형식을 준수해야 합니다.",
         "INVALID_ORDER_ID": (
             "`orderId`는 영문 대소문자, 숫자, 특수문자(-, _) 만 허용합니다. 6자 이상 64자 이하여야 합니다."
         ),
         "INVALID_ORDER_NAME": "주문 이름은 100자 이하여야 합니다.",
         "INVALID_PAYMENT_KEY": "잘못된 결제 키 입니다.",
         "INVALID_REQUIRED_PARAM": "필수 파라미터가 누락되었습니다.",
+        "INVALID_PAGING_KEY": "잘못된 페이징 키 입니다.",
         "INVALID_TEST_CODE": "유효하지 않은 테스트 코드입니다.",
+        # Seen in a public answer of the list of transactions, where the documents have INVALID_PAGING_KEY.
+        "INVALID_TRANSACTION_KEY": "잘못된 페이징 키 입니다.",
         "MAINTAINED_METHOD": "현재 점검 중 입니다.",
         "NOT_SUPPORTED_API_INDIVIDUAL_KEY": "API 개별 연동 키는 지원하지 않습니다. 결제위젯 연동 키를 사용해주세요.",
         "NOT_SUPPORTED_METHOD": "지원되지 않는 결제수단입니다.",
@@ -151,6 +157,8 @@ _OWN: Final = {
     "SANDBOX_DEPOSIT_TOO_LATE": "입금 기한이 지나 은행이 입금을 거절했습니다.",
     "SANDBOX_NO_DEPOSIT_TO_REVERSE": "취소 내역이 없는 입금만 되돌릴 수 있습니다.",
     "SANDBOX_NO_ACCOUNT_REFUND": "진행 중인 계좌 환불이 없습니다.",
+    "SANDBOX_NO_WEBHOOK_URL": "웹훅을 받을 주소가 없습니다.",
+    "SANDBOX_PAYMENT_EXISTS": "이미 있는 결제 키입니다.",
 }
 _OWN_STATUS: Final = 409
 

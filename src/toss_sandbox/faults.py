@@ -11,6 +11,7 @@ class Operation(StrEnum):
     CONFIRM = "confirm"
     CANCEL = "cancel"
     LOOKUP = "lookup"
+    LIST = "list"
     ANY = "any"
 
 

@@ -25,6 +25,7 @@ from toss_sandbox.faults import (
     Stage,
     Subject,
 )
+from toss_sandbox.sender import Sender
 from toss_sandbox.settings import KeyPair
 from toss_sandbox.store import Call, Identity, Remembered
 from toss_sandbox.wire import Ending, Reply
@@ -83,14 +84,15 @@ class Verb(Protocol):
 class Gateway:
     """Lets requests through to their verb and turns whatever happens into a reply."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, sender: Sender) -> None:
         self._sandbox = sandbox
+        self._sender = sender
         self._running: set[Identity] = set()
         self._tasks: set[asyncio.Task[Reply]] = set()
 
     async def reply(self, request: ApiRequest, verb: Verb) -> Reply:
         """Answer one request; what has begun is carried through even if the caller gives up."""
-        passage = _Passage(self._sandbox, self._running, request, verb)
+        passage = _Passage(self._sandbox, self._sender, self._running, request=request, verb=verb)
         task = asyncio.create_task(passage.reply())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -106,8 +108,11 @@ class Gateway:
 class _Passage:
     """One request on its way through the gateway."""
 
-    def __init__(self, sandbox: Sandbox, running: set[Identity], request: ApiRequest, verb: Verb) -> None:
+    def __init__(
+        self, sandbox: Sandbox, sender: Sender, running: set[Identity], *, request: ApiRequest, verb: Verb
+    ) -> None:
         self._sandbox = sandbox
+        self._sender = sender
         self._running = running
         self._request = request
         self._verb = verb
@@ -126,6 +131,8 @@ class _Passage:
             return self._finish(call_id, _edge_answer(fault), _ENDINGS.get(fault.order.kind, Ending.WHOLE))
 
         answer = await self._answer_once(pair)
+        if self._sandbox.webhooks.has_early:
+            await self._sender.send_early()
         await self._wait(Stage.REPLY_DELAY)
         fault = self._strike(Stage.REPLY, without=frozenset() if _is_payment(answer) else PAYMENT_ANSWERS_ONLY)
         if fault is None:
@@ -295,7 +302,8 @@ def _with_fields(answer: Answer, payment: dict[str, JsonValue]) -> Answer:
 
 
 def _is_payment(answer: Answer) -> bool:
-    return answer.status == 200  # noqa: PLR2004 - every 200 of the verbs here is a Payment
+    # Of the answers with a 200 the lists are arrays, and everything else is a Payment.
+    return answer.status == 200 and answer.body.startswith(b"{")  # noqa: PLR2004 - HTTP's OK
 
 
 def _code_of(first: Remembered) -> str | None:

@@ -36,7 +36,7 @@ def payment_object(payment: Payment, settings: Settings, *, at: datetime) -> dic
         "cultureExpense": False,
         **_means_objects(payment, settings, at=at),
         "discount": None,
-        "cancels": [_cancel(cancel) for cancel in payment.cancels] or None,
+        "cancels": [cancel_object(cancel) for cancel in payment.cancels] or None,
         "secret": payment.secret if approved else None,
         "type": "NORMAL",
         "easyPay": _easy_pay(payment) if approved else None,
@@ -120,7 +120,8 @@ def _virtual_account(payment: Payment, means: Means, *, at: datetime) -> dict[st
     }
 
 
-def _cancel(cancel: Cancel) -> dict[str, JsonValue]:
+def cancel_object(cancel: Cancel) -> dict[str, JsonValue]:
+    """An item of `cancels`."""
     return {
         "transactionKey": cancel.transaction_key,
         "cancelReason": cancel.reason,

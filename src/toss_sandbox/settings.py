@@ -1,10 +1,16 @@
 """What a sandbox is told at its start: keys, storage and every behaviour of Toss that no public source settles."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+from toss_sandbox.addresses import is_address
+
+_SECURITY_KEY: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class KeyKind(StrEnum):
@@ -73,6 +79,16 @@ class Settings:
         specific_field_codes: Whether a bad field is named by its own code (INVALID_ORDER_ID, INVALID_PAYMENT_KEY,
             REQUIRED_AMOUNT, INVALID_REQUIRED_PARAM, INVALID_CURRENCY) instead of INVALID_REQUEST. Unverified.
         extra_fields: Whether Payment objects begin with fields no client knows, as a future Toss may send them.
+        negative_cancel_amounts: Whether the list of transactions and the settlements show what was given back with a
+            negative sign. Unverified.
+        paging_key_code: What the list of transactions answers for a page after a key that is not in it. Seen once; the
+            documents have another one.
+        fills_settlements: Whether settlements are filled, as live ones are; those of Toss's test environment are empty.
+        webhook_url: Where webhooks are sent; None has them noted and never sent.
+        webhook_timeout: How long an answer to a webhook may take (documented: 10 seconds).
+        security_keys: The keys, 64 hexadecimal digits each, that sign events about payouts and sellers; two while one
+            is being replaced. Without any these events go unsigned.
+        security_key_is_text: Whether the digits themselves are the HMAC key, not the bytes they stand for. Unverified.
     """
 
     data: Path | None = None
@@ -106,12 +122,19 @@ class Settings:
     tracks_account_refunds: bool = True
     specific_field_codes: bool = False
     extra_fields: bool = False
+    negative_cancel_amounts: bool = False
+    paging_key_code: str = "INVALID_TRANSACTION_KEY"
+    fills_settlements: bool = True
+    webhook_url: str | None = None
+    webhook_timeout: timedelta = timedelta(seconds=10)
+    security_keys: tuple[str, ...] = field(default=(), repr=False)
+    security_key_is_text: bool = False
 
     def __post_init__(self) -> None:
         """Refuse keys of the live environment and keys of the wrong kind.
 
         Raises:
-            ValueError: A key has not the prefix of its kind.
+            ValueError: A key has not the prefix or the form of its kind, or the webhook URL is none.
         """
         prefixes = {
             "client_key": "test_ck_",
@@ -122,6 +145,10 @@ class Settings:
         for name, prefix in prefixes.items():
             if not getattr(self, name).startswith(prefix):
                 raise ValueError(f"{name} has to begin with {prefix}")
+        if not all(_SECURITY_KEY.fullmatch(key) for key in self.security_keys):
+            raise ValueError("a security key has 64 hexadecimal digits")
+        if self.webhook_url is not None:
+            check_webhook_url(self.webhook_url)
 
     @property
     def key_pairs(self) -> tuple[KeyPair, KeyPair]:
@@ -132,13 +159,28 @@ class Settings:
         )
 
 
-def settings_from_environment(
-    environ: Mapping[str, str], *, data: Path | None = None, public_url: str | None = None
-) -> Settings:
-    """Read the keys from the environment; everything else keeps its default.
+def check_webhook_url(url: str) -> None:
+    """Let pass where a webhook can be sent.
 
     Raises:
-        ValueError: A key has not the prefix of its kind, or its file cannot be read.
+        ValueError: It is no address.
+    """
+    if not is_address(url):
+        raise ValueError("the webhook URL has to be an address that begins with http:// or https://")
+
+
+def settings_from_environment(
+    environ: Mapping[str, str],
+    *,
+    data: Path | None = None,
+    public_url: str | None = None,
+    webhook_url: str | None = None,
+    security_keys: tuple[str, ...] = (),
+) -> Settings:
+    """Read keys and webhook URL from the environment, where they are not given; the rest keeps its default.
+
+    Raises:
+        ValueError: A key has not the prefix or the form of its kind, the webhook URL is none, or a file cannot be read.
     """
     default = Settings()
     return Settings(
@@ -148,7 +190,13 @@ def settings_from_environment(
         secret_key=_read(environ, "TOSS_SECRET_KEY") or default.secret_key,
         widget_client_key=_read(environ, "TOSS_WIDGET_CLIENT_KEY") or default.widget_client_key,
         widget_secret_key=_read(environ, "TOSS_WIDGET_SECRET_KEY") or default.widget_secret_key,
+        webhook_url=webhook_url or _read(environ, "TOSS_WEBHOOK_URL") or None,
+        security_keys=security_keys or _listed(_read(environ, "TOSS_SECURITY_KEY")),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read(environ: Mapping[str, str], variable: str) -> str:

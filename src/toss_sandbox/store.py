@@ -4,13 +4,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from toss_sandbox.clock import toss_time
 from toss_sandbox.faults import Fault, FaultOrder
 from toss_sandbox.payments import PAYMENT_JSON, Payment
 
@@ -24,6 +25,9 @@ CREATE TABLE IF NOT EXISTS payments (
 );
 CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_id);
 CREATE INDEX IF NOT EXISTS payments_by_status ON payments (status);
+CREATE INDEX IF NOT EXISTS payments_by_running_clock ON payments (
+    status, coalesce(json_extract(document, '$.authenticated_at'), json_extract(document, '$.requested_at'))
+) WHERE status IN ('READY', 'IN_PROGRESS');
 CREATE TABLE IF NOT EXISTS ledger (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL CHECK (kind IN ('capture', 'reversal', 'cancel')),
@@ -34,6 +38,8 @@ CREATE TABLE IF NOT EXISTS ledger (
     at TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS ledger_by_order ON ledger (order_id);
+CREATE INDEX IF NOT EXISTS ledger_by_payment ON ledger (payment_key);
+CREATE INDEX IF NOT EXISTS ledger_by_time ON ledger (at);
 CREATE TRIGGER IF NOT EXISTS ledger_keeps_rows BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS ledger_keeps_values BEFORE UPDATE ON ledger
@@ -66,6 +72,30 @@ CREATE TABLE IF NOT EXISTS answers (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS faults (id INTEGER PRIMARY KEY AUTOINCREMENT, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS webhooks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    transmission_id TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    order_id TEXT,
+    payment_key TEXT,
+    status TEXT,
+    created_at TEXT NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('WAITING', 'DELIVERED', 'FAILED', 'LOST')),
+    next_attempt_at REAL,
+    retried INTEGER NOT NULL DEFAULT 0,
+    copies INTEGER NOT NULL,
+    schedule INTEGER NOT NULL DEFAULT 1,
+    fault TEXT,
+    attempts TEXT NOT NULL DEFAULT '[]',
+    headers TEXT
+);
+CREATE INDEX IF NOT EXISTS webhooks_by_order ON webhooks (order_id);
+CREATE INDEX IF NOT EXISTS webhooks_by_payment ON webhooks (payment_key);
+CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (next_attempt_at)
+    WHERE state = 'WAITING' AND next_attempt_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS webhook_faults (id INTEGER PRIMARY KEY AUTOINCREMENT, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS webhook_switches (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 _VERSION: Final = 1
 # Files of before had a ledger that knows no reversals; its constraint cannot be altered, only its table replaced.
@@ -79,8 +109,13 @@ DROP TABLE kept;
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """  # noqa: S608 - our own tables
-_NO_LIMIT: Final = -1  # as SQLite writes it
-_EMPTIED: Final = ("payments", "calls", "answers", "faults", "switches")
+NO_LIMIT: Final = -1
+"""As SQLite writes it."""
+
+_EMPTIED: Final = (
+    *("payments", "calls", "answers", "faults", "switches"),
+    *("webhooks", "webhook_faults", "webhook_switches"),
+)
 _FAULT_JSON: Final = TypeAdapter(FaultOrder)
 
 
@@ -154,15 +189,16 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything written inside at once, or nothing of it when the block raises."""
-        with self._lock, self._flushed_commit():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+        """Commit everything written inside at once, or nothing of it when the block raises.
+
+        Inside another one it is a part of that, which commits.
+        """
+        with self._lock:
+            if self._connection.in_transaction:
                 yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                return
+            with self._new_transaction():
+                yield
 
     def reset(self) -> None:
         """Forget everything, though a call that is still running keeps its id for itself."""
@@ -173,8 +209,18 @@ class Store:
             self._connection.execute("DROP TABLE ledger")
             self._connection.executescript(_SCHEMA)
 
+    def read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def write(self, statement: str, *values: object) -> int:
+        """Change something, in the open transaction where there is one; returns the id of a new row."""
+        with self._lock:
+            return self._connection.execute(statement, values).lastrowid or 0
+
     def save_payment(self, payment: Payment) -> None:
-        self._write(
+        self.write(
             "INSERT INTO payments (payment_key, order_id, status, document) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (payment_key) DO UPDATE SET status = excluded.status, document = excluded.document",
             payment.payment_key,
@@ -182,6 +228,9 @@ class Store:
             payment.status.value,
             PAYMENT_JSON.dump_json(payment).decode(),
         )
+
+    def has_payment(self, payment_key: str) -> bool:
+        return bool(self.read("SELECT 1 FROM payments WHERE payment_key = ?", payment_key))
 
     def payment(self, payment_key: str) -> Payment | None:
         return next(self._payments("WHERE payment_key = ?", payment_key), None)
@@ -193,12 +242,23 @@ class Store:
     def newest_payments(self, limit: int) -> list[Payment]:
         return list(self._payments("ORDER BY sequence DESC LIMIT ?", limit))
 
-    def unfinished_payments(self) -> list[Payment]:
-        return list(self._payments("WHERE status IN ('READY', 'IN_PROGRESS')"))
+    def overdue_payments(self, *, opened_before: datetime, authenticated_before: datetime) -> list[Payment]:
+        """Those whose running clock began before the moment that is meant for it; the longest running first."""
+        # The conditions of the index, which unfinished payments alone have to pay for.
+        clock = "coalesce(json_extract(document, '$.authenticated_at'), json_extract(document, '$.requested_at'))"
+        begun = {"READY": opened_before, "IN_PROGRESS": authenticated_before}
+        return [
+            payment
+            for status, before in begun.items()
+            for payment in self._payments(
+                f"WHERE status = '{status}' AND status IN ('READY', 'IN_PROGRESS') AND {clock} <= ? ORDER BY {clock}",
+                _utc_text(before),
+            )
+        ]
 
     def append(self, movement: Movement) -> None:
         """Add to the ledger; belongs into the transaction that changes the payment."""
-        self._write(
+        self.write(
             "INSERT INTO ledger (kind, payment_key, order_id, amount, transaction_key, at) VALUES (?, ?, ?, ?, ?, ?)",
             movement.kind,
             movement.payment_key,
@@ -210,7 +270,7 @@ class Store:
 
     def movements(self, order_id: str | None) -> list[Movement]:
         """In the order in which the money moved."""
-        rows = self._read(
+        rows = self.read(
             "SELECT kind, payment_key, order_id, amount, transaction_key, at FROM ledger"
             " WHERE ? IS NULL OR order_id = ? ORDER BY id",
             order_id,
@@ -218,9 +278,33 @@ class Store:
         )
         return [Movement(*row) for row in rows]
 
+    def entries(
+        self, since: str, until: str, *, after: tuple[str, int] = ("", 0), limit: int
+    ) -> list[tuple[Movement, Payment]]:
+        """What moved between two moments, both included, with its payment; by time, beyond the place `after`."""
+        return self._entries(
+            "WHERE ledger.at BETWEEN ? AND ? AND (ledger.at, ledger.id) > (?, ?) ORDER BY ledger.at, ledger.id LIMIT ?",
+            *(since, until, *after, limit),
+        )
+
+    def settled_entries(self, since: str, until: str, *, limit: int, offset: int) -> list[tuple[Movement, Payment]]:
+        """What moved between two moments, both included, and stayed; a deposit that was taken back did not."""
+        return self._entries(
+            "WHERE ledger.at BETWEEN ? AND ? AND ledger.kind <> 'reversal' AND coalesce("
+            "(SELECT next.kind FROM ledger AS next WHERE next.payment_key = ledger.payment_key AND next.id > ledger.id"
+            " ORDER BY next.id LIMIT 1), '') <> 'reversal'"
+            " ORDER BY ledger.at, ledger.id LIMIT ? OFFSET ?",
+            *(since, until, limit, offset),
+        )
+
+    def place_of(self, transaction_key: str) -> tuple[str, int] | None:
+        """Where an entry of the ledger stands, by time."""
+        rows = self.read("SELECT at, id FROM ledger WHERE transaction_key = ?", transaction_key)
+        return next(((at, entry_id) for at, entry_id in rows), None)
+
     def begin_call(self, call: Call) -> int:
         """Note a request before anything is done about it; returns its id."""
-        return self._write(
+        return self.write(
             "INSERT INTO calls (method, path, order_id, payment_key, idempotency_key, test_code, at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             call.method,
@@ -233,11 +317,11 @@ class Store:
         )
 
     def end_call(self, call_id: int, *, status: int | None, code: str | None, fault: str | None) -> None:
-        self._write("UPDATE calls SET status = ?, code = ?, fault = ? WHERE id = ?", status, code, fault, call_id)
+        self.write("UPDATE calls SET status = ?, code = ?, fault = ? WHERE id = ?", status, code, fault, call_id)
 
     def calls(self, *, order_id: str | None, payment_key: str | None, limit: int | None) -> list[Call]:
         """In the order in which they came; a limit keeps the newest."""
-        rows = self._read(
+        rows = self.read(
             "SELECT id, method, path, order_id, payment_key, idempotency_key, test_code, status, code, fault, at"
             " FROM calls WHERE (? IS NULL OR order_id = ?) AND (? IS NULL OR payment_key = ?)"
             " ORDER BY id DESC LIMIT ?",
@@ -245,12 +329,12 @@ class Store:
             order_id,
             payment_key,
             payment_key,
-            _NO_LIMIT if limit is None else limit,
+            NO_LIMIT if limit is None else limit,
         )
         return [Call(*row) for row in reversed(rows)]
 
     def remember(self, identity: Identity, answer: Remembered, *, at: datetime) -> None:
-        self._write(
+        self.write(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             identity.idempotency_key,
             identity.client_key,
@@ -263,7 +347,7 @@ class Store:
         )
 
     def remembered(self, identity: Identity, *, since: datetime) -> Remembered | None:
-        rows = self._read(
+        rows = self.read(
             "SELECT status, body, trace_id FROM answers WHERE idempotency_key = ? AND client_key = ?"
             " AND method = ? AND path = ? AND at > ?",
             identity.idempotency_key,
@@ -276,11 +360,11 @@ class Store:
 
     def add_fault(self, order: FaultOrder) -> Fault:
         document = _FAULT_JSON.dump_json(order).decode()
-        return Fault(self._write("INSERT INTO faults (document) VALUES (?)", document), order)
+        return Fault(self.write("INSERT INTO faults (document) VALUES (?)", document), order)
 
     def faults(self) -> list[Fault]:
         """Oldest first."""
-        rows = self._read("SELECT id, document FROM faults ORDER BY id")
+        rows = self.read("SELECT id, document FROM faults ORDER BY id")
         return [Fault(fault_id, _FAULT_JSON.validate_json(document)) for fault_id, document in rows]
 
     def use_up(self, fault: Fault) -> None:
@@ -291,25 +375,36 @@ class Store:
             self.drop_fault(fault.id)
             return
         left = replace(fault.order, times=fault.order.times - 1)
-        self._write("UPDATE faults SET document = ? WHERE id = ?", _FAULT_JSON.dump_json(left).decode(), fault.id)
+        self.write("UPDATE faults SET document = ? WHERE id = ?", _FAULT_JSON.dump_json(left).decode(), fault.id)
 
     def drop_fault(self, fault_id: int) -> None:
-        self._write("DELETE FROM faults WHERE id = ?", fault_id)
+        self.write("DELETE FROM faults WHERE id = ?", fault_id)
 
     def drop_faults(self) -> None:
-        self._write("DELETE FROM faults")
+        self.write("DELETE FROM faults")
 
     def switch(self, name: str, *, default: float) -> float:
-        rows = self._read("SELECT value FROM switches WHERE name = ?", name)
+        rows = self.read("SELECT value FROM switches WHERE name = ?", name)
         return next((float(value) for (value,) in rows), default)
 
     def set_switch(self, name: str, value: float) -> None:
-        self._write("INSERT OR REPLACE INTO switches VALUES (?, ?)", name, value)
+        self.write("INSERT OR REPLACE INTO switches VALUES (?, ?)", name, value)
 
     def _migrate(self) -> None:
-        ((version,),) = self._read("PRAGMA user_version")
+        ((version,),) = self.read("PRAGMA user_version")
         if version < _VERSION:
             self._connection.executescript(_MIGRATION)
+
+    @contextmanager
+    def _new_transaction(self) -> Iterator[None]:
+        with self._flushed_commit():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     @contextmanager
     def _flushed_commit(self) -> Iterator[None]:
@@ -320,13 +415,30 @@ class Store:
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _payments(self, clause: str, *values: object) -> Iterator[Payment]:
-        rows = self._read(f"SELECT document FROM payments {clause}", *values)  # noqa: S608 - our own clauses
+        rows = self.read(f"SELECT document FROM payments {clause}", *values)  # noqa: S608 - our own clauses
         return (PAYMENT_JSON.validate_json(document) for (document,) in rows)
 
-    def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+    def _entries(self, clause: str, *values: object) -> list[tuple[Movement, Payment]]:
+        columns = ", ".join(f"ledger.{field.name}" for field in fields(Movement))
+        rows = self.read(
+            f"SELECT {columns}, document FROM ledger JOIN payments USING (payment_key) {clause}",  # noqa: S608 - ours
+            *values,
+        )
+        return [(Movement(*columns), PAYMENT_JSON.validate_json(document)) for *columns, document in rows]
 
-    def _write(self, statement: str, *values: object) -> int:
-        with self._lock:
-            return self._connection.execute(statement, values).lastrowid or 0
+
+def movement(kind: str, payment: Payment, amount: int, *, at: datetime) -> Movement:
+    """Money that the payment's last transaction moved."""
+    return Movement(
+        kind=kind,
+        payment_key=payment.payment_key,
+        order_id=payment.order_id,
+        amount=amount,
+        transaction_key=payment.last_transaction_key or "",
+        at=toss_time(at),
+    )
+
+
+def _utc_text(at: datetime) -> str:
+    """A moment as the payments' documents have it."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

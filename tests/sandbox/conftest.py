@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from tests.sandbox.client import Toss
+from tests.sandbox.receiver import Receiver, receiving, set_up
 from toss_sandbox.app import create_sandbox
 from toss_sandbox.server import SandboxServer, listen
 from toss_sandbox.settings import Settings
@@ -79,3 +80,11 @@ async def served(sandbox_url: str) -> AsyncIterator[Toss]:
     async with httpx.AsyncClient(base_url=sandbox_url, timeout=10) as http:
         await http.post("/sandbox/reset")
         yield Toss(http)
+
+
+@pytest.fixture
+async def receiver(toss: Toss) -> AsyncIterator[Receiver]:
+    """Where the sandbox in process sends its webhooks, when it is told to deliver."""
+    async with receiving() as receiver:
+        await set_up(toss, url=receiver.url)
+        yield receiver

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.sandbox.client import Toss
+from tests.sandbox.receiver import Receiver, deliver, webhooks
 from toss_sandbox.browser.listed import Act
 
 AMOUNT: Final = 15_000
@@ -356,3 +357,76 @@ class TestClockAndFaults:
         await dashboard.http.post("/sandbox/dashboard/faults/clear")
 
         assert (await dashboard.http.get("/sandbox/faults")).json() == {"faults": []}
+
+
+class TestWebhooks:
+    async def test_shows_how_far_they_have_got(self, dashboard: Dashboard, receiver: Receiver) -> None:
+        receiver.status = 500
+        await dashboard.toss.paid()
+        await deliver(dashboard.toss)
+
+        text = await dashboard.text()
+
+        [webhook] = await webhooks(dashboard.toss)
+        assert f'data-testid="webhook-state-{webhook["id"]}">WAITING<' in text
+        assert f'data-testid="webhook-attempts-{webhook["id"]}">1 <small>(500)<' in text
+        assert webhook["nextAttemptAt"][:19].replace("T", " ") in text
+
+    async def test_button_sends_one_again(self, dashboard: Dashboard, receiver: Receiver) -> None:
+        await dashboard.toss.paid()
+        await deliver(dashboard.toss)
+        [webhook] = await webhooks(dashboard.toss)
+
+        answer = await dashboard.http.post(f"/sandbox/dashboard/webhooks/{webhook['id']}/resend")
+
+        assert is_done(answer)
+        assert await deliver(dashboard.toss) == (1, 1)
+        assert receiver.statuses == ["DONE", "DONE"]
+
+    async def test_webhook_without_an_address_is_said_to_have_none(self, dashboard: Dashboard) -> None:
+        await dashboard.toss.paid()
+        [webhook] = await webhooks(dashboard.toss)
+
+        answer = await dashboard.http.post(f"/sandbox/dashboard/webhooks/{webhook['id']}/resend")
+
+        assert "SANDBOX_NO_WEBHOOK_URL" in await dashboard.problem_after(answer)
+
+    @pytest.mark.parametrize("switch", ["enabled", "paymentEvents", "depositCallbacks"])
+    async def test_switch_turns_off_what_was_on(self, dashboard: Dashboard, switch: str) -> None:
+        pressed = re.search(rf'name="{switch}" value="(\w+)"', await dashboard.text())
+        assert pressed is not None
+
+        await dashboard.http.post("/sandbox/dashboard/webhooks/settings", data={switch: pressed[1]})
+
+        settings = (await dashboard.http.get("/sandbox/webhooks/settings")).json()
+        assert [name for name, value in settings.items() if value is False] == [switch]
+        assert f'name="{switch}" value="true"' in await dashboard.text()
+
+    async def test_address_is_set_and_taken_away(self, dashboard: Dashboard) -> None:
+        path = "/sandbox/dashboard/webhooks/url"
+
+        await dashboard.http.post(path, data={"url": "http://127.0.0.1:8000/webhook/toss"})
+        assert 'value="http://127.0.0.1:8000/webhook/toss"' in await dashboard.text()
+        refused = await dashboard.http.post(path, data={"url": "javascript:alert(1)"})
+        assert "http://" in await dashboard.problem_after(refused)
+        await dashboard.http.post(path, data={"url": ""})
+
+        assert (await dashboard.http.get("/sandbox/webhooks/settings")).json()["url"] is None
+
+    async def test_fault_is_armed_and_cleared(self, dashboard: Dashboard) -> None:
+        path = "/sandbox/dashboard/webhook-faults"
+
+        await dashboard.http.post(path, data={"kind": "lose", "times": "", "probability": "0.5", "orderId": "order-1"})
+        text = await dashboard.text()
+        refused = await dashboard.http.post(path, data={"kind": "lose", "probability": "2"})
+        await dashboard.http.post(f"{path}/clear")
+
+        assert "orderId order-1, probability 0.5" in text
+        assert "at most 1" in await dashboard.problem_after(refused)
+        assert (await dashboard.http.get("/sandbox/webhook-faults")).json() == {"faults": []}
+
+    async def test_shop_cannot_put_markup_into_it(self, dashboard: Dashboard) -> None:
+        event = {"eventType": "<img>", "data": {"status": "<img>", "orderId": "<img>"}}
+        await dashboard.http.post("/sandbox/webhooks/send", json=event)
+
+        assert "<img" not in await dashboard.text()

@@ -12,6 +12,8 @@ from fastapi.responses import HTMLResponse
 from playwright.async_api import Page, expect
 
 from tests.browser import serving
+from tests.sandbox.client import until
+from tests.sandbox.receiver import receiving
 from toss_sandbox.app import create_sandbox
 from toss_sandbox.settings import Settings
 
@@ -72,6 +74,9 @@ class Shop:
         made = await self.ask("POST", "/payments", orderId=order_id, amount=15_000, method="VIRTUAL_ACCOUNT")
         await self.confirm(made)
         return str(made["paymentKey"])
+
+    async def has_tried_a_webhook(self) -> bool:
+        return any(webhook["attempts"] for webhook in (await self.ask("GET", "/webhooks"))["webhooks"])
 
     async def ask(self, method: str, path: str, /, **body: object) -> Any:  # noqa: ANN401 - JSON of the control API
         async with httpx.AsyncClient(base_url=self.sandbox) as client:
@@ -538,6 +543,33 @@ class TestDashboard:
         await shop.page.get_by_test_id("arm-fault").click()
 
         await expect(shop.page.get_by_role("alert")).to_contain_text("needs a code")
+
+    async def test_webhook_is_sent_again(self, shop: Shop) -> None:
+        async with receiving() as receiver:
+            receiver.status = 500
+            await shop.ask("PUT", "/webhooks/settings", url=receiver.url)
+            await shop.confirm(await shop.ask("POST", "/payments", orderId="order-000015", amount=AMOUNT["value"]))
+            await until(shop.has_tried_a_webhook)
+            await shop.page.goto(shop.sandbox)
+            [webhook] = (await shop.ask("GET", "/webhooks"))["webhooks"]
+            await expect(shop.page.get_by_test_id(f"webhook-attempts-{webhook['id']}")).to_have_text("1 (500)")
+            receiver.status = 200
+
+            await shop.page.get_by_test_id(f"resend-{webhook['id']}").click()
+
+            await expect(shop.page.get_by_test_id(f"webhook-state-{webhook['id']}")).to_have_text("DELIVERED")
+        assert receiver.statuses == ["DONE", "DONE"]
+
+    async def test_webhooks_are_switched_off_and_lost(self, shop: Shop) -> None:
+        await shop.page.goto(shop.sandbox)
+
+        await shop.page.get_by_test_id("switch-enabled").click()
+        await expect(shop.page.get_by_test_id("switch-enabled")).to_contain_text("꺼짐")
+        await shop.page.get_by_test_id("webhook-fault-order").fill("order-000016")
+        await shop.page.get_by_test_id("arm-webhook-fault").click()
+
+        await expect(shop.page.get_by_test_id("webhook-faults")).to_contain_text("orderId order-000016")
+        assert not (await shop.ask("GET", "/webhooks/settings"))["enabled"]
 
     async def test_keeps_what_is_typed_while_it_refreshes(self, shop: Shop) -> None:
         payment_key = await shop.make_account("order-000014")

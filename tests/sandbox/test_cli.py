@@ -19,6 +19,24 @@ class TestSettings:
         assert (settings.client_key, settings.secret_key) == ("test_ck_from_a_variable", "test_sk_from_a_file")
         assert settings.widget_client_key == Settings().widget_client_key
 
+    def test_webhooks_are_set_up_by_the_environment(self, tmp_path: Path) -> None:
+        url = tmp_path / "url"
+        url.write_text("http://127.0.0.1:8000/webhook/toss\n", encoding="utf-8")
+        environment = {"TOSS_WEBHOOK_URL_FILE": str(url), "TOSS_SECURITY_KEY": f"{'0f' * 32}, {'A1' * 32}"}
+
+        settings = settings_from_environment(environment)
+        given = settings_from_environment(environment, webhook_url="http://shop/", security_keys=("b2" * 32,))
+
+        assert settings.webhook_url == "http://127.0.0.1:8000/webhook/toss"
+        assert settings.security_keys == ("0f" * 32, "A1" * 32)
+        assert (given.webhook_url, given.security_keys) == ("http://shop/", ("b2" * 32,))
+        assert "0f0f" not in repr(settings)
+
+    @pytest.mark.parametrize("environment", [{"TOSS_WEBHOOK_URL": "shop:8000"}, {"TOSS_SECURITY_KEY": "0f"}])
+    def test_webhooks_that_could_not_work_are_refused(self, environment: dict[str, str]) -> None:
+        with pytest.raises(ValueError, match=r"webhook URL|security key"):
+            settings_from_environment(environment)
+
     @pytest.mark.parametrize(
         "environment",
         [
@@ -44,7 +62,9 @@ class TestCommand:
             main(arguments)
 
         assert end.value.code == 0
-        assert "toss-sandbox serve --port 8100" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert "toss-sandbox serve --port 8100" in shown
+        assert "toss-sandbox serve --webhook-url http" in shown
 
     @pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--port", "many"], ["serve", "--port", "65536"]])
     def test_wrong_usage_is_two(self, arguments: list[str]) -> None:

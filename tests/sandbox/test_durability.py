@@ -14,6 +14,7 @@ import pytest
 
 from tests.sandbox.client import ORDER, Toss, until
 from tests.sandbox.conftest import sandbox_in_process
+from tests.sandbox.receiver import receiving, set_up, webhooks
 from toss_sandbox.settings import Settings
 
 
@@ -24,13 +25,14 @@ class Process:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
         self._data = data
+        self.options: list[str] = []
         self.toss = Toss(httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "toss_sandbox", "serve"]
         self._process = subprocess.Popen(  # noqa: ASYNC220 - the loop has nothing else to do meanwhile
-            [*command, "--port", str(self.port), "--data", self._data]
+            [*command, "--port", str(self.port), "--data", self._data, *self.options]
         )
         await until(self._is_live)
 
@@ -124,6 +126,31 @@ class TestKilledProcess:
         assert await toss.held() == 15_000
         assert (await toss.cancel(payment_key, key="key-1")).json()["status"] == "CANCELED"
 
+    async def test_webhooks_it_owed_are_sent(self, process: Process) -> None:
+        toss = process.toss
+        async with receiving() as receiver:
+            process.options = ["--webhook-url", receiver.url]
+            await process.start()
+            receiver.status = 500
+            await toss.paid()
+            await until(lambda: tried(toss))
+            await set_up(toss, enabled=False)
+            await toss.paid("order-000002")
+
+            process.end()
+            receiver.status = 200
+            await process.start()
+            assert len(receiver.received) == 1  # switched off it has stayed
+            await set_up(toss, enabled=True)
+            await toss.move_clock(minutes=1)
+
+            await until(lambda: all_delivered(toss))
+
+        first, *later = receiver.received
+        retried = "tosspayments-webhook-transmission-retried-count"
+        assert sorted(received.headers[retried] for received in later) == ["0", "1"]
+        assert first.body in {received.body for received in later}
+
     async def test_asked_to_end_it_ends_well(self, process: Process) -> None:
         await process.start()
 
@@ -182,7 +209,7 @@ class TestPrivacy:
 
 
 class TestFileOfBefore:
-    """A file that was written before there were cancels goes on being used."""
+    """A file that was written before there were cancels or webhooks goes on being used."""
 
     async def test_its_payments_can_be_cancelled(self, tmp_path: Path) -> None:
         settings = Settings(data=tmp_path / "toss.sqlite3")
@@ -197,13 +224,26 @@ class TestFileOfBefore:
             await toss.control(account, "deposit")
             await toss.control(account, "reverse-deposit")
             assert await toss.held("order-000002") == 0
+            told = [webhook["status"] for webhook in await webhooks(toss, paymentKey=account)]
+            assert told == ["DONE", "DONE", "WAITING_FOR_DEPOSIT", "WAITING_FOR_DEPOSIT"]
 
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             write(tmp_path, "DELETE FROM ledger")
 
+    async def test_its_unfinished_payments_expire(self, tmp_path: Path) -> None:
+        settings = Settings(data=tmp_path / "toss.sqlite3")
+        async with sandbox_in_process(settings) as toss:
+            await toss.pay()
+        make_older(tmp_path)
+
+        async with sandbox_in_process(settings) as toss:
+            await toss.move_clock(minutes=10)
+
+            assert [webhook["status"] for webhook in await webhooks(toss)] == ["EXPIRED"]
+
 
 def make_older(directory: Path) -> None:
-    """Turn a file into one of before: a ledger without reversals, a balance beside every payment."""
+    """Turn a file into one of before: no reversals in the ledger, a balance beside every payment, no webhooks."""
     new_members = ["tax_free_amount", "tax_exemption_amount", "use_escrow", "is_partial_cancelable", "deposited"]
     gone = ", ".join(f"'$.{name}'" for name in [*new_members, "cancels", "refund_status"])
     write(
@@ -222,6 +262,10 @@ def make_older(directory: Path) -> None:
             at TEXT NOT NULL
         );
         CREATE INDEX ledger_by_order ON ledger (order_id);
+        DROP INDEX payments_by_running_clock;
+        DROP TABLE webhooks;
+        DROP TABLE webhook_faults;
+        DROP TABLE webhook_switches;
         CREATE TRIGGER ledger_keeps_rows BEFORE DELETE ON ledger
             BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
         INSERT INTO ledger SELECT * FROM kept;
@@ -239,6 +283,14 @@ def write(directory: Path, script: str) -> None:
     """Change the file behind the sandbox's back."""
     with closing(sqlite3.connect(directory / "toss.sqlite3")) as connection:
         connection.executescript(script)
+
+
+async def tried(toss: Toss) -> bool:
+    return bool((await webhooks(toss))[0]["attempts"])
+
+
+async def all_delivered(toss: Toss) -> bool:
+    return {webhook["state"] for webhook in await webhooks(toss)} == {"DELIVERED"}
 
 
 async def has_calls(toss: Toss, number: int) -> bool:

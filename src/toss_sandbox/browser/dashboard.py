@@ -6,20 +6,21 @@ nothing; what was refused is said on the page.
 
 from collections.abc import Callable
 from datetime import timedelta
-from http import HTTPStatus
-from typing import Annotated, Final
-from urllib.parse import quote, urlencode
+from typing import Final
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from toss_sandbox.browser.forms import Fields, attempt
 from toss_sandbox.browser.listed import Act, ListedPayment
 from toss_sandbox.browser.templating import page
+from toss_sandbox.browser.webhooks import WebhookSection, create_webhook_forms_router
 from toss_sandbox.clock import toss_time
 from toss_sandbox.control import Amount, ClockBody, FaultBody
 from toss_sandbox.engine import Sandbox
-from toss_sandbox.errors import CODES, TossError
+from toss_sandbox.errors import CODES
 from toss_sandbox.faults import Fault, FaultKind, FaultOrder, Operation
 
 _CALLS_SHOWN: Final = 50
@@ -30,14 +31,6 @@ class _Amount(BaseModel):
     """The field beside a button that takes an amount of won."""
 
     amount: Amount
-
-
-async def _read_fields(request: Request) -> dict[str, str]:
-    """The form's fields; an empty one counts as left out."""
-    return {name: value for name, value in (await request.form()).items() if isinstance(value, str) and value}
-
-
-Fields = Annotated[dict[str, str], Depends(_read_fields)]
 
 
 def create_dashboard_router(sandbox: Sandbox) -> APIRouter:
@@ -51,20 +44,21 @@ def create_dashboard_router(sandbox: Sandbox) -> APIRouter:
     @router.post("/sandbox/dashboard/payments/{payment_key}/{act}")
     async def act_on_payment(payment_key: str, act: Act, fields: Fields) -> RedirectResponse:
         place = f"payment-{quote(payment_key, safe='')}"
-        return _attempt(lambda: _DEEDS[act](sandbox, payment_key, fields), place=place)
+        return attempt(lambda: _DEEDS[act](sandbox, payment_key, fields), place=place)
 
     @router.post("/sandbox/dashboard/clock")
     async def move_clock(fields: Fields) -> RedirectResponse:
-        return _attempt(lambda: _move_clock(sandbox, fields))
+        return attempt(lambda: _move_clock(sandbox, fields))
 
     @router.post("/sandbox/dashboard/faults")
     async def arm_fault(fields: Fields) -> RedirectResponse:
-        return _attempt(lambda: _arm_fault(sandbox, fields))
+        return attempt(lambda: _arm_fault(sandbox, fields))
 
     @router.post("/sandbox/dashboard/faults/clear")
     async def clear_faults() -> RedirectResponse:
-        return _attempt(sandbox.clear_faults)
+        return attempt(sandbox.clear_faults)
 
+    router.include_router(create_webhook_forms_router(sandbox))
     return router
 
 
@@ -82,22 +76,8 @@ def _show(sandbox: Sandbox, problem: str) -> HTMLResponse:
         kinds=list(FaultKind),
         codes=sorted(CODES),
         Act=Act,
+        section=WebhookSection(sandbox),
     )
-
-
-def _attempt(act: Callable[[], object], *, place: str = "") -> RedirectResponse:
-    """Act, and lead back to the page, at the place where it happened or with what went wrong."""
-    problem = ""
-    try:
-        act()
-    except TossError as error:
-        problem = f"{error.message} ({error.code})"
-    except ValidationError as error:
-        problem = ", ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    except ValueError as error:
-        problem = str(error)
-    query = f"?{urlencode({'problem': problem})}" if problem else ""
-    return RedirectResponse(f"/{query}{'#' if place else ''}{place}", HTTPStatus.SEE_OTHER)
 
 
 def _amount(fields: dict[str, str]) -> int:
