@@ -85,9 +85,12 @@ class Held:
     asked_at: datetime
 
     def rows(self) -> ColumnElement[bool]:
-        """Those of them that nobody has settled meanwhile."""
-        asked = and_(ReceivedWebhook.order_id == self.order_id, ReceivedWebhook.looked_up_at == self.asked_at)
-        return and_(asked, _IS_WAITING)
+        """Those of them that nobody has taken over meanwhile, which would have changed what was written.
+
+        Not narrowed to those that wait: their index is nearly always empty, so that PostgreSQL would prefer it, and
+        read all of it for each question when there is a backlog.
+        """
+        return and_(ReceivedWebhook.order_id == self.order_id, ReceivedWebhook.looked_up_at == self.asked_at)
 
 
 async def store(session: AsyncSession, event: Incoming) -> bool:

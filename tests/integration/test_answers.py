@@ -119,7 +119,7 @@ EXPECTED: Final[dict[tuple[str, PaymentStatus], Outcome]] = {
     ("cancelled", PARTIAL): Outcome(PARTIAL, noted=["refund_differs_at_pg"]),
     **{
         ("mismatch", status): Outcome(status, noted=["amount_differs_at_pg"])
-        for status in (PENDING, APPROVED, COMPLETED, FAILED, CANCELLED, REFUNDED, PARTIAL)
+        for status in (CREATED, PENDING, APPROVED, COMPLETED, FAILED, CANCELLED, REFUNDED, PARTIAL)
     },
     ("mismatch", WAITING): Outcome(WAITING, noted=["deposit_amount_differs"]),
 }
@@ -208,7 +208,11 @@ class TestRecord:
         await record(session, payment, answer, question=asked(payment, earlier_key(1)), cause=Cause.WEBHOOK, at=LATER)
 
         captured = "captured_after_cancel" if status is CANCELLED else "captured_but_failed_here"
-        noted = {"approved": [captured], "deposit awaited": ["deposit_awaited_but_closed_here"]}
+        noted = {
+            "approved": [captured],
+            "deposit awaited": ["deposit_awaited_but_closed_here"],
+            "mismatch": ["amount_differs_at_pg"],
+        }
         assert await outcome(session, payment, since=since) == Outcome(status, noted=noted.get(kind, []))
         assert columns(payment) == before
 

@@ -153,6 +153,11 @@ class Unknown:
         """Whether the PG may have seen the request."""
         return self.because not in {UnknownBecause.NOT_SENT, UnknownBecause.CIRCUIT_OPEN}
 
+    @property
+    def is_mismatch(self) -> bool:
+        """Whether the PG showed something else than it was asked about."""
+        return self.because is UnknownBecause.MISMATCH
+
 
 Answer = Approved | DepositAwaited | Declined | Cancelled | Unknown
 

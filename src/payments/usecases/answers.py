@@ -101,6 +101,9 @@ async def _record_other_key(
             kind = DiscrepancyKind.CAPTURED_BUT_FAILED_HERE
         case DepositAwaited(payment=held):
             kind = DiscrepancyKind.DEPOSIT_AWAITED_BUT_CLOSED_HERE
+        # What is about another order altogether was asked for by somebody who made the key up.
+        case Unknown(payment=PgPayment() as held) if answer.is_mismatch and held.order_id == payment.order_id:
+            kind = DiscrepancyKind.AMOUNT_DIFFERS_AT_PG
         case _:
             return
     subject = f"{payment.order_id}/{held.payment_key}"
