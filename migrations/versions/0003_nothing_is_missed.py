@@ -30,8 +30,9 @@ KINDS = (
     "unresolved_24h",
     "event_not_delivered",
     "webhook_not_processed",
+    "too_many_repairs",
 )
-NEW_KINDS = ("event_not_delivered", "webhook_not_processed")
+NEW_KINDS = ("event_not_delivered", "webhook_not_processed", "too_many_repairs")
 
 
 def upgrade() -> None:
@@ -212,6 +213,7 @@ def _extend_discrepancies() -> None:
         sa.Column("next_alert_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
     )
     op.alter_column("discrepancies", "next_alert_at", server_default=None)
+    op.create_index("ix_discrepancies_payment_id", "discrepancies", ["payment_id"], unique=False)
     op.create_index(
         "ix_discrepancies_next_alert_at",
         "discrepancies",
@@ -235,6 +237,7 @@ def downgrade() -> None:
     op.execute(f"DELETE FROM discrepancies WHERE kind IN ({listed})")  # noqa: S608 - our own words
     _list_kinds(tuple(kind for kind in KINDS if kind not in NEW_KINDS))
     op.drop_index("ix_discrepancies_next_alert_at", table_name="discrepancies")
+    op.drop_index("ix_discrepancies_payment_id", table_name="discrepancies")
     op.drop_column("discrepancies", "next_alert_at")
     for index in ("received_at", "looked_up_at"):
         op.drop_index(f"ix_received_webhooks_{index}", table_name="received_webhooks")

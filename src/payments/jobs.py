@@ -1,10 +1,10 @@
 """The worker: a scheduler that fires, and use cases that work. Claims, leases and due times live in the database."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -13,7 +13,9 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from payments.background import Crew
+from payments.business_day import SEOUL
 from payments.db import transaction
+from payments.due import due_jobs
 from payments.errors import Unavailable
 from payments.nightly import check_orders_of, reconcile_day
 from payments.queries import database_now, note_job, pull_forward, take_back
@@ -33,27 +35,39 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-SEOUL: Final = "Asia/Seoul"  # the business day
 DRAIN_LIMIT: Final = timedelta(seconds=10)
 AT_ONCE: Final = 50  # questions to the PG under way in each of the crews, at the most
 FEWEST_AT_ONCE: Final = 2
 TAKEN_BACK_AT_ONCE: Final = 500
+LOOK_EVERY: Final = timedelta(milliseconds=500)  # more often than the most frequent job comes
 # How often it is written down that a job goes well; when it begins or ceases to, at once.
 NOTE_EVERY: Final = timedelta(seconds=10)
 
 Run = Callable[["Worker"], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
 class Worker:
     """One process that does what nobody waits for."""
 
-    resources: Resources
-    noted: dict[Job, tuple[float, str | None]] = field(default_factory=dict)
-    crews: dict[Job, Crew] = field(default_factory=dict)
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.noted: dict[Job, tuple[float, str | None]] = {}
+        self._crews: dict[Job, Crew] = {}
+        self._due: frozenset[Job] = frozenset()
+        self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
 
     def crew(self, job: Job) -> Crew:
-        return self.crews.setdefault(job, Crew(self.resources.background, size=self._hands))
+        return self._crews.setdefault(job, Crew(self.resources.background, size=self._hands))
+
+    async def has_work(self, job: Job) -> bool:
+        """Whether anything is due for a job; all jobs of a moment share one look."""
+        async with self._looking:
+            if time.monotonic() > self._looked_at + LOOK_EVERY.total_seconds():
+                async with transaction(self.resources.sessions) as session:
+                    self._due = await due_jobs(session)
+                self._looked_at = time.monotonic()
+        return job in self._due
 
     @property
     def _hands(self) -> int:
@@ -99,7 +113,8 @@ async def perform(worker: Worker, job: Job, run: Run) -> None:
     try:
         await run(worker)
     except Unavailable as error:
-        log.warning("job.waiting", job=job.value, code=error.code)
+        if worker.noted.get(job, (0, None))[1] != error.code:  # once, and not each second of an outage
+            log.warning("job.waiting", job=job.value, code=error.code)
         await _note(worker, job, error=error.code)
     except Exception as error:  # the worker's own loop: a bug in one job must not end the others
         log.exception("job.failed", job=job.value, error=type(error).__name__)
@@ -112,12 +127,10 @@ async def _note(worker: Worker, job: Job, *, error: str | None) -> None:
     noted_at, before = worker.noted.get(job, (float("-inf"), None))
     if error == before and time.monotonic() < noted_at + NOTE_EVERY.total_seconds():
         return
-    try:
+    worker.noted[job] = (time.monotonic(), error)
+    with contextlib.suppress(Unavailable):  # then it is overdue, which is the truth
         async with transaction(worker.resources.sessions) as session:
             await note_job(session, job.value, error=error)
-    except Unavailable:
-        return  # then it is overdue, which is the truth
-    worker.noted[job] = (time.monotonic(), error)
 
 
 async def _keep_busy(
@@ -243,17 +256,33 @@ async def _forget(worker: Worker) -> None:
     await forget(sessions=worker.resources.sessions)
 
 
+def _if_due(job: Job, run: Run) -> Run:
+    """Do not even begin while nothing is due."""
+
+    async def _run(worker: Worker) -> None:
+        if await worker.has_work(job):
+            await run(worker)
+
+    return _run
+
+
+# The first ones are only begun when something is due; the others look for themselves, or come seldom.
 JOBS: Final[dict[Job, tuple[timedelta, Run]]] = {
-    Job.TAKE_BACK: (timedelta(seconds=1), _take_back),
-    Job.RECOVER: (timedelta(seconds=1), _recover),
+    **{
+        job: (every, _if_due(job, run))
+        for job, every, run in (
+            (Job.TAKE_BACK, timedelta(seconds=1), _take_back),
+            (Job.RECOVER, timedelta(seconds=1), _recover),
+            (Job.WATCH, timedelta(seconds=1), _watch),
+            (Job.REFUNDS, timedelta(seconds=1), _resolve_refunds),
+            (Job.STRAYS, timedelta(seconds=1), _give_back),
+            (Job.WEBHOOKS, timedelta(seconds=1), _work_webhooks),
+            (Job.EVENTS, timedelta(seconds=1), _deliver),
+            (Job.ALERTS, timedelta(seconds=5), _alert),
+            (Job.EXPIRE, timedelta(seconds=10), _expire),
+        )
+    },
     Job.SAFETY_NET: (timedelta(minutes=5), _pull_forward),
-    Job.WATCH: (timedelta(seconds=1), _watch),
-    Job.REFUNDS: (timedelta(seconds=1), _resolve_refunds),
-    Job.STRAYS: (timedelta(seconds=1), _give_back),
-    Job.EXPIRE: (timedelta(seconds=10), _expire),
-    Job.WEBHOOKS: (timedelta(seconds=1), _work_webhooks),
-    Job.EVENTS: (timedelta(seconds=1), _deliver),
-    Job.ALERTS: (timedelta(seconds=5), _alert),
     Job.CHECK_ORDERS: (timedelta(seconds=20), _check_orders),
     Job.RECONCILE: (timedelta(seconds=20), _reconcile),
     Job.FORGET: (timedelta(hours=1), _forget),

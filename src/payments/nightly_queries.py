@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, or_, select, tuple_, union_all, update
+from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from payments.leases import DEAD_AFTER
 from payments.models import Payment, PaymentEvent, Refund, StrayCapture
@@ -31,26 +32,25 @@ async def moves_between(
     session: AsyncSession, since: datetime, until: datetime, *, after: Move | None, limit: int
 ) -> Sequence[Move]:
     """When payments were completed, given back and taken back by a bank, from `since` to before `until`, in pages."""
-    moves = _moves(since, until).subquery()
+
+    def page_of(
+        at: InstrumentedAttribute[datetime | None],
+        payment_id: InstrumentedAttribute[UUID],
+        *conditions: ColumnElement[bool],
+    ) -> Select[datetime | None, UUID]:
+        # Each source is read no further than a page, along its own index, however much happened on the day.
+        page = select(at.label("at"), payment_id.label("payment_id")).where(at >= since, at < until, *conditions)
+        if after is not None:
+            page = page.where(tuple_(at, payment_id) > tuple_(*after))
+        return page.order_by(at, payment_id).limit(limit)
+
+    completed = page_of(Payment.completed_at, Payment.id)
+    given_back = page_of(Refund.completed_at, Refund.payment_id, Refund.status == RefundStatus.SUCCEEDED)
+    # What waits for its deposit again has a next check, whose index is small.
+    taken_back = page_of(Payment.reversed_at, Payment.id, Payment.next_check_at.is_not(None))
+    moves = union_all(completed, given_back, taken_back).subquery()
     page = select(moves.c.at, moves.c.payment_id).order_by(moves.c.at, moves.c.payment_id).limit(limit)
-    if after is not None:
-        page = page.where(tuple_(moves.c.at, moves.c.payment_id) > tuple_(*after))
     return [Move(at, payment_id) for at, payment_id in await session.execute(page)]
-
-
-def _moves(since: datetime, until: datetime) -> CompoundSelect[tuple[datetime | None, UUID]]:
-    completed = select(Payment.completed_at.label("at"), Payment.id.label("payment_id")).where(
-        Payment.completed_at >= since, Payment.completed_at < until
-    )
-    given_back = select(Refund.completed_at, Refund.payment_id).where(
-        Refund.status == RefundStatus.SUCCEEDED, Refund.completed_at >= since, Refund.completed_at < until
-    )
-    taken_back = select(Payment.reversed_at, Payment.id).where(
-        Payment.reversed_at >= since,
-        Payment.reversed_at < until,
-        Payment.next_check_at.is_not(None),  # whose index is small; what waits for its deposit again has it
-    )
-    return union_all(completed, given_back, taken_back)
 
 
 async def payments_with_moves(session: AsyncSession, payment_ids: Iterable[UUID]) -> Sequence[tuple[Payment, datetime]]:
@@ -134,7 +134,7 @@ async def open_nights(session: AsyncSession, kind: NightlyCheck, *, newest: date
     runs = await session.execute(
         select(NightlyRun.day, NightlyRun.finished_at).where(NightlyRun.kind == kind, NightlyRun.day <= newest)
     )
-    finished = dict(runs.tuples().all())
+    finished = {day: finished_at for day, finished_at in runs}  # noqa: C416 - a Row is no tuple to the type checker
     day = max(oldest, min(finished, default=newest))
     days = [day + timedelta(days=number) for number in range((newest - day).days + 1)]
     return [day for day in days if finished.get(day) is None]

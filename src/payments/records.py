@@ -162,6 +162,7 @@ class DiscrepancyKind(StrEnum):
     UNRESOLVED_24H = "unresolved_24h"
     EVENT_NOT_DELIVERED = "event_not_delivered"
     WEBHOOK_NOT_PROCESSED = "webhook_not_processed"
+    TOO_MANY_REPAIRS = "too_many_repairs"
 
 
 class Severity(StrEnum):
@@ -175,6 +176,7 @@ class Discrepancy(Base):
     __tablename__ = "discrepancies"
     __table_args__ = (
         UniqueConstraint("kind", "subject"),
+        Index("ix_discrepancies_payment_id", "payment_id"),
         Index("ix_discrepancies_open", "first_seen_at", postgresql_where=text("resolved_at IS NULL")),
         Index(
             "ix_discrepancies_next_alert_at",

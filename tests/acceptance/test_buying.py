@@ -154,3 +154,25 @@ class TestUnknownOutcome:
 
         await expect(buyer.page.get_by_test_id("order-status")).to_have_attribute("data-status", "PAID", timeout=30_000)
         assert buyer.captures() == [PRICE]
+
+
+class TestLeftBeforeTheEnd:
+    @pytest.mark.usefixtures("without_webhooks")
+    async def test_takes_nothing_and_leaves_the_order_payable(self, buyer: Buyer) -> None:
+        await buyer.orders()
+        await buyer.opens_the_window()
+        await buyer.page.route("**/success*", lambda route: route.abort())
+        async with buyer.page.expect_request("**/success*"):
+            await buyer.pays()
+        left = buyer.page
+
+        buyer.page = await left.context.new_page()
+        await left.close()
+
+        assert (buyer.captures(), buyer.payment()["status"], buyer.order_status()) == ([], "CREATED", "CREATED")
+        await buyer.page.goto(buyer.run.url(200, f"/orders/{buyer.order_id}/checkout"))
+        await buyer.opens_the_window()
+        await buyer.pays()
+        await buyer.sees("completed")
+        assert buyer.captures() == [PRICE]
+        assert buyer.order_status() == "PAID"

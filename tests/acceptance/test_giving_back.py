@@ -1,15 +1,26 @@
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Page, expect
 
+from payments.business_day import day_of
 from tests.acceptance.buyer import Buyer
 from tests.acceptance.local_run import LocalRun
 from tests.programs import BARE_ENVIRONMENT
 
 PRICE = 12_900
+
+
+def command(everything: LocalRun, words: str) -> subprocess.CompletedProcess[str]:
+    """What an operator types in another terminal."""
+    script = f". {everything.data}/environment.sh && {sys.executable} -m payments {words}"
+    return subprocess.run(
+        ["/bin/sh", "-c", script], env=BARE_ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 class BackOffice:
@@ -89,6 +100,35 @@ class TestCard:
 
         assert office.given_back() == [PRICE]
 
+    async def test_cancelled_in_the_console_of_toss_shows_at_the_shop_by_itself(self, office: BackOffice) -> None:
+        await office.buyer.orders()
+        await office.buyer.opens_the_window()
+        await office.buyer.pays()
+        await office.buyer.sees("completed")
+        await office.opens_the_order()
+
+        await office.at_toss("cancel")
+
+        await expect(office.page.get_by_test_id("order-status")).to_have_attribute("data-status", "REFUNDED")
+        assert (office.buyer.payment()["status"], office.given_back()) == ("REFUNDED", [PRICE])
+
+    @pytest.mark.usefixtures("without_webhooks")
+    async def test_cancelled_in_the_console_without_a_webhook_is_found_at_night(
+        self, office: BackOffice, everything: LocalRun
+    ) -> None:
+        await office.buyer.orders()
+        await office.buyer.opens_the_window()
+        await office.buyer.pays()
+        await office.buyer.sees("completed")
+        await office.at_toss("cancel")
+        assert office.buyer.payment()["status"] == "COMPLETED"
+
+        today = day_of(datetime.now(UTC)).isoformat()
+        report = command(everything, f"reconcile --date {today} --json")
+
+        assert (report.returncode, json.loads(report.stdout)["repaired"]) == (0, 1)
+        await office.buyer.until(lambda: office.buyer.order_status() == "REFUNDED")
+
     async def test_unpaid_order_is_given_up(self, office: BackOffice) -> None:
         await office.buyer.orders()
         await office.buyer.opens_the_window()
@@ -145,11 +185,7 @@ class TestVirtualAccount:
 
 class TestOperator:
     def test_takes_over_the_environment_of_the_run_and_resolves_refunds(self, everything: LocalRun) -> None:
-        script = f". {everything.data}/environment.sh && {sys.executable} -m payments refunds resolve"
-
-        run = subprocess.run(
-            ["/bin/sh", "-c", script], env=BARE_ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
-        )
+        run = command(everything, "refunds resolve")
 
         assert (run.returncode, run.stdout, run.stderr) == (0, "Every refund is decided.\n", "")
         assert (everything.data / "environment.sh").stat().st_mode & 0o077 == 0

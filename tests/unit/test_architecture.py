@@ -37,6 +37,7 @@ CORE: Final = (
         "alerts",
         "signing",
         "figures",
+        "due",
     ),
 )
 USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observability", "schema"}
@@ -78,6 +79,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
             "inbox",
             "nightly_queries",
             "figures",
+            "due",
         ),
     },
     "apprise": {"alerts"},
@@ -106,7 +108,8 @@ SINGLE_NAMES: Final = {
     ("api.health", "sqlalchemy.exc.DBAPIError"),  # a database that is there and answers nonsense is not ready either
 }
 GATEWAYS: Final = {"pg", "orders", "subscriber", "alerts"}  # what a use case calls them
-RECORDING: Final = {"answers", "refund_answers", "promises", "give_back.give_back_later"}  # what use cases do inside a transaction
+# What use cases do inside a transaction.
+RECORDING: Final = {"answers", "refund_answers", "promises", "give_back.give_back_later"}
 LONGEST_FUNCTION: Final = 50  # lines, docstring included
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

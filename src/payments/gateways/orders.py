@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, Self, TypeVar
+from typing import Annotated, Final, Protocol, Self, TypeVar
 
 import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 log = structlog.get_logger()
@@ -80,9 +80,18 @@ class _Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, strict=True, extra="ignore")
 
 
+def _storable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("contains control characters")
+    return text
+
+
+_Word = Annotated[str, Field(max_length=200), AfterValidator(_storable)]  # it may stand in a discrepancy
+
+
 class _OrderWire(_Wire):
-    order_id: str
-    status: str
+    order_id: _Word
+    status: _Word
     amount: int = Field(ge=0)
     refunded_amount: int | None = Field(default=None, ge=0)
 

@@ -174,7 +174,7 @@ async def reconcile(
     most = cap.of(len(comparison.compared)) if cap else len(asked)
     recorded: list[Recorded] = []
     if changes > most:
-        log.critical("reconcile.stopped", day=day.isoformat(), changes=changes, most=most)
+        await _call_a_person(day, changes=changes, most=most, sessions=sessions)
     else:
         recorded = await _record_all(asked, comparison.strangers, room=most - changes, cause=cause, sessions=sessions)
     report = PgReport(
@@ -190,6 +190,21 @@ async def reconcile(
     )
     log.info("pg.reconciled", cause=cause.value, **report.as_json())
     return report
+
+
+async def _call_a_person(day: date, *, changes: int, most: int, sessions: Sessions) -> None:
+    """Either the PG's list or our books are wrong as a whole, which nobody can tell from inside."""
+    async with transaction(sessions) as session:
+        await discrepancies.note_subject(
+            session,
+            DiscrepancyKind.TOO_MANY_REPAIRS,
+            f"reconcile/{day.isoformat()}",
+            payment_id=None,
+            ours={"most": most},
+            theirs={"changes": changes},
+            at=await database_now(session),
+        )
+    log.critical("reconcile.stopped", day=day.isoformat(), changes=changes, most=most)
 
 
 def is_told(answer: Answer) -> bool:
