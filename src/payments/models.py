@@ -88,6 +88,40 @@ class AskedAbout:
         self.check_count += 1
 
 
+class GoesBack(AskedAbout):
+    """Money that is promised to go back, under a PG key of its own, until the PG has said that it did or never will."""
+
+    status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
+    refund_key: Mapped[str] = mapped_column(String(64), unique=True)  # the PG idempotency key
+    key_since: Mapped[datetime]  # when it was taken: the PG forgets keys
+    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))
+    fail_code: Mapped[str | None] = mapped_column(String(100))
+    fail_reason: Mapped[str | None] = mapped_column(String(510))
+    completed_at: Mapped[datetime | None]
+
+    def ask_anew(self, refund_key: str, *, at: datetime) -> None:
+        """Go on under a new PG key, because the PG repeats a fault of its own under the old one.
+
+        Safe although the old request might still be carried out: both carry the same believed balance, and the PG
+        gives back only while that is what is left.
+
+        Raises:
+            RefundAlreadyDecided: there is nothing to go on with.
+        """
+        if self.status is not RefundStatus.REQUESTED:
+            raise RefundAlreadyDecided
+        self.refund_key = refund_key
+        self.key_since = at
+        self.check_later(at=at)
+
+    def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
+        if target not in REFUND_TRANSITIONS[self.status]:
+            raise RefundAlreadyDecided
+        self.status = target
+        self.completed_at = at
+        self.next_check_at = self.held_by = None
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualAccount:
     """Where the buyer is to send the money. `due_at` is None where the PG did not say."""
@@ -572,7 +606,7 @@ class PaymentEvent(Base):
     at: Mapped[datetime]
 
 
-class Refund(AskedAbout, Base):
+class Refund(GoesBack, Base):
     """Money that goes, or went, back. Committed as REQUESTED before the PG is asked."""
 
     __tablename__ = "refunds"
@@ -603,18 +637,11 @@ class Refund(AskedAbout, Base):
     tax_free_amount: Mapped[int]  # won of `amount`
     believed_balance: Mapped[int]  # won left before this refund; sent as Toss's own lock `refundableAmount`
     reason: Mapped[str] = mapped_column(String(200))
-    status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
-    refund_key: Mapped[str] = mapped_column(String(64), unique=True)  # the PG idempotency key of this refund
-    key_since: Mapped[datetime]  # when it was taken: the PG forgets keys
     request_id: Mapped[UUID | None] = mapped_column(unique=True)  # the request that asked for it
     transaction_key: Mapped[str | None] = mapped_column(String(64), unique=True)  # the PG's name for it
-    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))
     actor: Mapped[str | None] = mapped_column(String(100))
-    fail_code: Mapped[str | None] = mapped_column(String(100))
-    fail_reason: Mapped[str | None] = mapped_column(String(510))
     fail_because: Mapped[str | None] = mapped_column(String(40))  # `gateways.pg.RefusedBecause`
     requested_at: Mapped[datetime]
-    completed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column()
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it while the class is built
@@ -700,30 +727,8 @@ class Refund(AskedAbout, Base):
         self.fail_reason = reason
         self.fail_because = because
 
-    def ask_anew(self, refund_key: str, *, at: datetime) -> None:
-        """Go on under a new PG key, because the PG repeats a fault of its own under the old one.
 
-        Safe although the old request might still be carried out: both carry the same `believed_balance`, and the PG
-        gives back only while that is what is left.
-
-        Raises:
-            RefundAlreadyDecided: there is nothing to go on with.
-        """
-        if self.status is not RefundStatus.REQUESTED:
-            raise RefundAlreadyDecided
-        self.refund_key = refund_key
-        self.key_since = at
-        self.check_later(at=at)
-
-    def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
-        if target not in REFUND_TRANSITIONS[self.status]:
-            raise RefundAlreadyDecided
-        self.status = target
-        self.completed_at = at
-        self.next_check_at = self.held_by = None
-
-
-class StrayCapture(AskedAbout, Base):
+class StrayCapture(GoesBack, Base):
     """Money that the PG holds for an order which must not have it: given up, or paid under another key already.
 
     It goes back by itself, under a key of its own, and moves no payment: none of ours has ever had it.
@@ -744,14 +749,7 @@ class StrayCapture(AskedAbout, Base):
     payment_key: Mapped[str] = mapped_column(String(200), unique=True)
     total_amount: Mapped[int]  # won that were captured
     amount: Mapped[int]  # won that were left of it when it was found: what goes back
-    status: Mapped[RefundStatus] = mapped_column(listed(RefundStatus, "status_listed"))
-    refund_key: Mapped[str] = mapped_column(String(64), unique=True)
-    key_since: Mapped[datetime]
-    cause: Mapped[Cause] = mapped_column(listed(Cause, "cause_listed"))  # how it was found
-    fail_code: Mapped[str | None] = mapped_column(String(100))
-    fail_reason: Mapped[str | None] = mapped_column(String(510))
     found_at: Mapped[datetime]
-    completed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column()
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it while the class is built
@@ -793,19 +791,6 @@ class StrayCapture(AskedAbout, Base):
         self._move_to(RefundStatus.FAILED, at=at)
         self.fail_code = code
         self.fail_reason = reason
-
-    def ask_anew(self, refund_key: str, *, at: datetime) -> None:
-        """Go on under a new PG key, as `Refund.ask_anew`."""
-        self.refund_key = refund_key
-        self.key_since = at
-        self.check_later(at=at)
-
-    def _move_to(self, target: RefundStatus, *, at: datetime) -> None:
-        if target not in REFUND_TRANSITIONS[self.status]:
-            raise RefundAlreadyDecided
-        self.status = target
-        self.completed_at = at
-        self.next_check_at = self.held_by = None
 
 
 # Created with the table, so that a database made from the models is as strict as a migrated one.

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, func, or_, select, true
+from sqlalchemy import ColumnElement, SQLColumnExpression, delete, func, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from payments.db import Base
 from payments.errors import PaymentNotFound
@@ -108,50 +107,27 @@ async def claim_unresolved(session: AsyncSession, *, now: datetime, lease: Lease
 
     `now` is `database_now`, so that workers with different clocks agree on what is due.
     """
-    due = (
-        select(Payment)
-        .where(Payment.status == PaymentStatus.PENDING, Payment.next_check_at <= now)
-        .order_by(Payment.next_check_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return await _hold(session, due, lease=lease, now=now)
+    is_pending = Payment.status == PaymentStatus.PENDING
+    return await _claim(session, is_pending, Payment.next_check_at <= now, now=now, lease=lease, limit=limit)
 
 
 async def claim_pending(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
     """The same for every payment whose outcome is unknown, due or not; only who is working on one keeps it."""
-    unknown = (
-        select(Payment)
-        .where(Payment.status == PaymentStatus.PENDING, or_(Payment.held_by.is_(None), Payment.next_check_at <= now))
-        .order_by(Payment.pending_since)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return await _hold(session, unknown, lease=lease, now=now)
+    is_pending = Payment.status == PaymentStatus.PENDING
+    is_free = or_(Payment.held_by.is_(None), Payment.next_check_at <= now)
+    return await _claim(session, is_pending, is_free, now=now, lease=lease, limit=limit)
 
 
 async def claim_expired(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
     """The same for payments whose session has ended without a confirm."""
-    expired = (
-        select(Payment)
-        .where(Payment.status == PaymentStatus.CREATED, Payment.next_check_at <= now)
-        .order_by(Payment.next_check_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return await _hold(session, expired, lease=lease, now=now)
+    is_open = Payment.status == PaymentStatus.CREATED
+    return await _claim(session, is_open, Payment.next_check_at <= now, now=now, lease=lease, limit=limit)
 
 
 async def claim_watched(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
     """The same for payments that were decided and may change at the PG by themselves: deposits, mostly."""
-    due = (
-        select(Payment)
-        .where(Payment.status.not_in({PaymentStatus.PENDING, PaymentStatus.CREATED}), Payment.next_check_at <= now)
-        .order_by(Payment.next_check_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return await _hold(session, due, lease=lease, now=now)
+    is_decided = Payment.status.not_in({PaymentStatus.PENDING, PaymentStatus.CREATED})
+    return await _claim(session, is_decided, Payment.next_check_at <= now, now=now, lease=lease, limit=limit)
 
 
 async def take_back(session: AsyncSession, *, now: datetime, limit: int) -> int:
@@ -191,17 +167,17 @@ async def say_goodbye(session: AsyncSession, process_id: UUID) -> None:
 
 async def note_job(session: AsyncSession, name: str, *, error: str | None) -> None:
     """How a job went that ended now; None for well."""
-    row = insert(JobRun).values(name=name, last_success_at=func.now())
-    went: dict[InstrumentedAttribute[Any], Any] = {JobRun.last_success_at: func.now(), JobRun.last_error: None}
+    went: dict[str, object] = {"last_success_at": func.now(), "last_error": None}
     if error is not None:
-        went = {JobRun.last_failure_at: func.now(), JobRun.last_error: error[:200]}
+        went = {"last_failure_at": func.now(), "last_error": error[:200]}
+    row = insert(JobRun).values(name=name, **went)
     await session.execute(row.on_conflict_do_update(index_elements=[JobRun.name], set_=went))
 
 
 async def job_ages(session: AsyncSession) -> dict[str, timedelta]:
-    """How long ago each job last went well."""
+    """How long ago each job last went well; a job that never did is not among them."""
     rows = await session.execute(select(JobRun.name, JobRun.last_success_at, func.now()))
-    return {name: now - last for name, last, now in rows}
+    return {name: now - last for name, last, now in rows if last is not None}
 
 
 async def pull_forward(session: AsyncSession, *, now: datetime, limit: int) -> int:
@@ -332,8 +308,11 @@ async def note_promise(session: AsyncSession, request_id: UUID, *, at: datetime)
         request.promised_at = at
 
 
-async def _hold(session: AsyncSession, due: Select[Payment], *, lease: Lease, now: datetime) -> Sequence[Payment]:
-    payments = (await session.scalars(due)).all()
+async def _claim(
+    session: AsyncSession, *conditions: ColumnElement[bool], now: datetime, lease: Lease, limit: int
+) -> Sequence[Payment]:
+    due = select(Payment).where(*conditions).order_by(Payment.next_check_at).limit(limit)
+    payments = (await session.scalars(due.with_for_update(skip_locked=True))).all()
     for payment in payments:
         payment.hold(lease, at=now)
     await session.flush()  # so that `version` is the one that this claim leaves behind

@@ -8,8 +8,10 @@ import httpx
 import pytest
 from playwright.async_api import Page
 
+from payments.local.postgres import LocalPostgres
 from tests.acceptance.buyer import Buyer
 from tests.acceptance.local_run import START_SECONDS, LocalRun, free_base, running
+from tests.acceptance.worker_world import Town, open_town
 from tests.local.processes import eventually
 
 
@@ -31,6 +33,21 @@ def sandbox(everything: LocalRun) -> Iterator[httpx.Client]:
         client.delete("/sandbox/faults").raise_for_status()
         yield client
         client.delete("/sandbox/faults").raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def town(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """The PG and the order service, for all stories of a file; our own programs come and go."""
+    with open_town(postgres, tmp_path_factory.mktemp("town")) as town:
+        yield town
+
+
+@pytest.fixture
+def without_webhooks(sandbox: httpx.Client) -> Iterator[None]:
+    """Toss tells nobody anything."""
+    sandbox.put("/sandbox/webhooks/settings", json={"enabled": False}).raise_for_status()
+    yield
+    sandbox.put("/sandbox/webhooks/settings", json={"enabled": True}).raise_for_status()
 
 
 @pytest.fixture

@@ -4,24 +4,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
-from tests.integration.world import (
-    AMOUNT,
-    CLIENT_KEY,
-    ORDER,
-    SECRET_KEY,
-    SHOP,
-    confirm_body,
-    prepare_body,
-)
+from tests.acceptance.worker_world import environment_for, serving_api
+from tests.integration.world import AMOUNT, CLIENT_KEY, ORDER, SECRET_KEY
 from tests.local.processes import eventually, kill
-from tests.programs import BARE_ENVIRONMENT, program, sandbox_server, server
+from tests.programs import BARE_ENVIRONMENT, program, sandbox_server
 
 
 @pytest.fixture
@@ -36,14 +28,7 @@ def pg(tmp_path: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def environment(database: str, pg: httpx.Client) -> dict[str, str]:
-    return {
-        "ENVIRONMENT": "local",
-        "DATABASE_URL": database,
-        "TOSS_API_URL": str(pg.base_url),
-        "TOSS_CLIENT_KEY": CLIENT_KEY,
-        "TOSS_SECRET_KEY": SECRET_KEY,
-        "ALLOWED_ORIGINS": SHOP,
-    }
+    return environment_for(database, str(pg.base_url))
 
 
 def captures(pg: httpx.Client) -> list[int]:
@@ -64,45 +49,6 @@ def confirms(pg: httpx.Client) -> int:
 def cancels(pg: httpx.Client, payment_key: str) -> int:
     calls = pg.get("/sandbox/calls", params={"paymentKey": payment_key}).json()["calls"]
     return sum(call["path"].endswith("/cancel") for call in calls)
-
-
-class Api:
-    """What a browser asks of the API."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-
-    def prepare(self) -> None:
-        self._http.post("/payments/prepare", json=prepare_body()).raise_for_status()
-
-    def confirm_and_never_hear(self, payment_key: str) -> None:
-        """Send the request and hang up: the process that answers it will not live."""
-        with pytest.raises(httpx.HTTPError):
-            self._http.post("/payments/confirm", json=confirm_body(payment_key), timeout=1)
-
-    def confirm(self, payment_key: str) -> None:
-        self._http.post("/payments/confirm", json=confirm_body(payment_key)).raise_for_status()
-
-    def refund(self, amount: int, *, key: str) -> httpx.Response:
-        body = {"cancelReason": "고객 변심", "cancelAmount": amount}
-        headers = {"idempotency-key": key}
-        return self._http.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers, timeout=1)
-
-    def refund_and_never_hear(self, amount: int, *, key: str) -> None:
-        with pytest.raises(httpx.HTTPError):
-            self.refund(amount, key=key)
-
-    def status(self) -> str:
-        return str(self._http.get(f"/payments/orders/{ORDER}").json()["status"])
-
-
-@contextmanager
-def serving_api(environment: dict[str, str]) -> Iterator[tuple[Api, subprocess.Popen[bytes]]]:
-    with (
-        server("payments", "api", environment=environment) as (url, process),
-        httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
-    ):
-        yield Api(http), process
 
 
 def authenticate(pg: httpx.Client) -> str:

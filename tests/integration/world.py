@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
 from payments.db import transaction
-from payments.models import Payment
+from payments.models import Payment, Refund
 from payments.records import Discrepancy, OutboxMessage
 from payments.resources import Resources
 from payments.settings import Environment, Settings
@@ -210,3 +210,10 @@ async def until(happened: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(20):
         while not await happened():  # noqa: ASYNC110 - another process sets no event here
             await asyncio.sleep(0.01)
+
+
+async def make_refunds_due(resources: Resources) -> None:
+    """The same as `make_due` for refunds."""
+    due = update(Refund).where(Refund.next_check_at.is_not(None)).values(next_check_at=func.now())
+    async with transaction(resources.sessions) as session:
+        await session.execute(due)
