@@ -52,7 +52,7 @@ def upgrade() -> None:
     op.create_table(
         "job_runs",
         sa.Column("name", sa.String(length=40), nullable=False),
-        sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_failure_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.String(length=200), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_job_runs")),
@@ -155,6 +155,11 @@ def _give_strays_back() -> None:
 
 
 def _extend_outbox() -> None:
+    op.add_column("outbox_messages", sa.Column("held_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "outbox_messages", sa.Column("awaits_receiver", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+    op.alter_column("outbox_messages", "awaits_receiver", server_default=None)
     op.add_column("outbox_messages", sa.Column("first_attempt_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("outbox_messages", sa.Column("resent_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column(
@@ -254,7 +259,8 @@ def downgrade() -> None:
     )
     op.drop_column("outbox_messages", "transaction_id")
     op.drop_column("outbox_messages", "resent_at")
-    op.drop_column("outbox_messages", "first_attempt_at")
+    for column in ("first_attempt_at", "awaits_receiver", "held_until"):
+        op.drop_column("outbox_messages", column)
     op.drop_constraint(op.f("ck_payments_created_expires"), "payments")
     op.execute("UPDATE payments SET next_check_at = NULL WHERE status = 'CREATED'")
     for table in ("refunds", "payments"):

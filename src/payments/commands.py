@@ -1,6 +1,7 @@
 """What operators can have done by hand: each command opens what it needs, calls one use case and prints the outcome."""
 
 import getpass
+import os
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -132,7 +133,7 @@ async def resolve_discrepancy(settings: Settings, discrepancy_id: UUID, *, note:
         if found.resolved_at is not None:
             return _cannot(f"{found.resolved_by} resolved it before: {found.resolution}")
         found.resolved_at = await database_now(session)
-        found.resolved_by = (by or getpass.getuser())[:100]
+        found.resolved_by = (by or _user())[:100]
         found.resolution = note
     _show(f"{found.kind.value} of {found.subject} is resolved.")
     return DONE
@@ -170,6 +171,13 @@ async def check_worker(settings: Settings) -> int:
         alive = await is_alive(session, name_begins=f"{here(WORKER)}:")
     _show("A worker of this machine is alive." if alive else "No worker of this machine says that it is alive.")
     return DONE if alive else WRONG
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
 def _show(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -15,6 +16,9 @@ from payments.models import Payment
 from payments.records import Discrepancy, DiscrepancyKind, Json, Severity
 
 log = structlog.get_logger()
+
+# What somebody was told of a difference, and what came of it; forgotten when it is open again.
+_OF_ITS_END: Final = ("alerted_at", "resolved_at", "resolved_by", "resolution")
 
 
 async def note(
@@ -76,18 +80,17 @@ async def note_subject(
     )
     has_changed = or_(Discrepancy.ours != row.excluded.ours, Discrepancy.theirs != row.excluded.theirs)
     is_open_again = Discrepancy.resolved_at.is_not(None) & has_changed
+    anew = {"first_seen_at": at, "next_alert_at": at, **dict.fromkeys(_OF_ITS_END)}
+    # What turns out to be about money after all is alerted after all.
+    is_critical = row.excluded.severity == Severity.CRITICAL
     seen_again = row.on_conflict_do_update(
         index_elements=[Discrepancy.kind, Discrepancy.subject],
         set_={
-            Discrepancy.last_seen_at: at,
-            Discrepancy.ours: row.excluded.ours,
-            Discrepancy.theirs: row.excluded.theirs,
-            Discrepancy.first_seen_at: case((is_open_again, at), else_=Discrepancy.first_seen_at),
-            Discrepancy.alerted_at: case((is_open_again, None), else_=Discrepancy.alerted_at),
-            Discrepancy.next_alert_at: case((is_open_again, at), else_=Discrepancy.next_alert_at),
-            Discrepancy.resolved_by: case((is_open_again, None), else_=Discrepancy.resolved_by),
-            Discrepancy.resolution: case((is_open_again, None), else_=Discrepancy.resolution),
-            Discrepancy.resolved_at: case((is_open_again, None), else_=Discrepancy.resolved_at),
+            "last_seen_at": at,
+            "ours": row.excluded.ours,
+            "theirs": row.excluded.theirs,
+            "severity": case((is_critical, Severity.CRITICAL), else_=Discrepancy.severity),
+            **{name: case((is_open_again, value), else_=getattr(Discrepancy, name)) for name, value in anew.items()},
         },
     ).returning(Discrepancy.first_seen_at)
     is_new = await session.scalar(seen_again) == at

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select, union_all
+from sqlalchemy import Select, exists, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.leases import DEAD_AFTER
@@ -42,6 +42,7 @@ def _waiting() -> dict[Job, Select[Any]]:
             OutboxMessage.delivered_at.is_(None),
             OutboxMessage.parked_at.is_(None),
             OutboxMessage.next_attempt_at <= now,
+            or_(OutboxMessage.held_until.is_(None), OutboxMessage.held_until <= now),
         ),
         Job.ALERTS: select(Discrepancy.id).where(
             Discrepancy.alerted_at.is_(None),

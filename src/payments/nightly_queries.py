@@ -109,6 +109,8 @@ async def send_again(session: AsyncSession, payment_ids: Iterable[UUID], *, at: 
             attempts=0,
             first_attempt_at=None,
             next_attempt_at=at,
+            held_until=None,
+            awaits_receiver=False,
         )
     )
     waiting = select(OutboxMessage.id).where(

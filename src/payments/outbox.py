@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, cast, exists, func, select, tuple_, update
+from sqlalchemy import BigInteger, Text, cast, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -35,6 +35,7 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
             created_at=at,
             attempts=0,
             next_attempt_at=at,
+            awaits_receiver=False,
         )
     )
 
@@ -61,7 +62,8 @@ async def claim_messages(
         earlier.delivered_at.is_(None),
         earlier.parked_at.is_(None),
     )
-    due = select(OutboxMessage).where(OutboxMessage.delivered_at.is_(None), is_first)
+    is_free = or_(OutboxMessage.held_until.is_(None), OutboxMessage.held_until <= now)
+    due = select(OutboxMessage).where(OutboxMessage.delivered_at.is_(None), is_first, is_free)
     if only is None:
         due = due.where(OutboxMessage.parked_at.is_(None), OutboxMessage.next_attempt_at <= now)
     else:
@@ -69,7 +71,7 @@ async def claim_messages(
     due = due.order_by(OutboxMessage.next_attempt_at).limit(limit).with_for_update(skip_locked=True)
     messages = (await session.scalars(due)).all()
     for message in messages:
-        message.next_attempt_at = until
+        message.held_until = until
         message.first_attempt_at = message.first_attempt_at or now
     return messages
 
@@ -90,13 +92,17 @@ async def get_message(session: AsyncSession, message_id: UUID) -> tuple[OutboxMe
 
 
 async def hasten(session: AsyncSession, *, at: datetime) -> None:
-    """Let everything that waits for its next try be due."""
+    """The receiver is back: let be due what it did not answer.
+
+    What it refused, or asked to wait with, keeps its pause.
+    """
     pausing = (
         select(OutboxMessage.id)
         .where(
             OutboxMessage.delivered_at.is_(None),
             OutboxMessage.parked_at.is_(None),
-            OutboxMessage.last_error.is_not(None),
+            OutboxMessage.awaits_receiver,
+            OutboxMessage.held_until.is_(None),
             OutboxMessage.next_attempt_at > at,
         )
         .with_for_update(skip_locked=True)
@@ -122,7 +128,14 @@ async def replay(
 ) -> int:
     """Have messages sent once more, from the first try on; answers how many. Their ids stay as they are."""
     again = update(OutboxMessage).values(
-        delivered_at=None, parked_at=None, last_error=None, attempts=0, first_attempt_at=None, next_attempt_at=at
+        delivered_at=None,
+        parked_at=None,
+        last_error=None,
+        attempts=0,
+        first_attempt_at=None,
+        next_attempt_at=at,
+        held_until=None,
+        awaits_receiver=False,
     )
     if order_id is not None:
         of_order = select(Payment.id).where(Payment.order_id == order_id)

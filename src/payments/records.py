@@ -58,6 +58,8 @@ class OutboxMessage(Base):
     attempts: Mapped[int]
     first_attempt_at: Mapped[datetime | None]  # since when it is tried
     next_attempt_at: Mapped[datetime]
+    held_until: Mapped[datetime | None]  # while somebody is sending it; then it is taken for not sent
+    awaits_receiver: Mapped[bool]  # it was not answered, and is sent at once when the receiver is back
     delivered_at: Mapped[datetime | None]
     resent_at: Mapped[datetime | None]  # when the nightly check sent it once more
     parked_at: Mapped[datetime | None]
@@ -218,7 +220,7 @@ class JobRun(Base):
     __tablename__ = "job_runs"
 
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
-    last_success_at: Mapped[datetime]
+    last_success_at: Mapped[datetime | None]
     last_failure_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(String(200))
 

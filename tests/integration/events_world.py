@@ -126,6 +126,7 @@ async def let_pass(sessions: Sessions, time: timedelta) -> None:
                 created_at=OutboxMessage.created_at - time,
                 first_attempt_at=OutboxMessage.first_attempt_at - time,
                 next_attempt_at=OutboxMessage.next_attempt_at - time,
+                held_until=OutboxMessage.held_until - time,
                 delivered_at=OutboxMessage.delivered_at - time,
             )
         )

@@ -156,6 +156,17 @@ class TestReopened:
         assert await alert_new(sessions=sessions, alerts=pager) == 1
         assert len(pager.heard) == 2
 
+    async def test_what_turns_out_to_be_about_money_is_told_after_all(self, sessions: Sessions) -> None:
+        pager = Pager()
+        await note(sessions, "order-000001", severity=Severity.WARNING)
+        await alert_new(sessions=sessions, alerts=pager)
+        before = len(pager.heard)
+
+        await note(sessions, "order-000001")
+        await note(sessions, "order-000001", severity=Severity.WARNING)
+
+        assert (before, await alert_new(sessions=sessions, alerts=pager), len(pager.heard)) == (0, 1, 1)
+
     async def test_where_it_stays_as_it_was_nobody_is_called_again(self, sessions: Sessions) -> None:
         await note(sessions, "order-000001")
         await resolve(sessions)

@@ -314,6 +314,38 @@ class TestDelivery:
 
         assert {told.order_id for told in shop.acted_on.values()} == {ORDER, OTHER, THIRD}
 
+    async def test_a_shop_that_is_back_is_not_asked_again_for_what_it_refused(self, sessions: Sessions) -> None:
+        await lived(sessions, ORDER)
+        shop = Shop(answers(REFUSED, to=ORDER))
+        await deliver_all(sessions, shop)
+
+        for number in range(5):
+            await lived(sessions, f"order-later-{number}")
+            shop.answer = lambda _: AWAY
+            await deliver_all(sessions, shop)
+            shop.answer = answers(REFUSED, to=ORDER)
+            await let_pass(sessions, timedelta(seconds=5))
+            await deliver_all(sessions, shop)
+
+        assert sum(told.order_id == ORDER for told in shop.tries) == 1
+
+    async def test_a_shop_that_is_back_gets_nothing_twice_that_is_on_its_way(self, sessions: Sessions) -> None:
+        await lived(sessions, ORDER, OTHER)
+        shop = Shop(lambda _: AWAY)
+        await deliver_all(sessions, shop)
+        shop.answer = takes
+        await let_pass(sessions, timedelta(seconds=5))
+        async with transaction(sessions) as session:
+            now = await database_now(session)
+            (held,) = await claim_messages(session, now=now, until=now + LEASE, limit=1)
+
+        await deliver_all(sessions, shop)
+        await deliver_all(sessions, shop)
+        await deliver_now(sessions=sessions, subscriber=shop)
+
+        (other,) = {ORDER, OTHER} - {held.order_id}
+        assert [told.order_id for told in shop.acted_on.values()] == [other]
+
 
 class TestParked:
     async def test_after_three_days_a_person_is_called_and_the_shop_left_alone(self, sessions: Sessions) -> None:
@@ -352,6 +384,8 @@ class TestParked:
         await deliver_all(sessions, shop)
 
         parked, _ = await messages(sessions)
+        (found,) = await noted(sessions)
+        assert found.resolution == "delivered after all"
         assert (count, meanwhile, shop.told_of(ORDER)) == (1, [5], [5, 4])
         assert (parked.parked_at, parked.id) == (None, shop.tries[0].message_id)
 

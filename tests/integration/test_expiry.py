@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from payments.db import transaction
-from payments.gateways.pg import Answer, PgStatus, Unknown, UnknownBecause
+from payments.gateways.pg import Answer, Cancelled, PgStatus, Unknown, UnknownBecause
 from payments.gateways.toss_answers import Asked, _judge
 from payments.models import EXPIRES_AFTER, Payment
 from payments.resources import Resources
@@ -163,6 +163,31 @@ class TestEnd:
 
         assert sum(counts) == len(orders)
         assert await announced(resources) == ["payment.failed"] * len(orders)
+
+    async def test_of_a_session_whose_money_came_and_went_without_us_closes_it(
+        self, api: httpx.AsyncClient, resources: Resources
+    ) -> None:
+        await prepared(api)
+        await let_pass(resources, PASSED)
+        gone = replace(a_held_payment(PgStatus.CANCELED, AMOUNT, order_id=ORDER, balance=0), was_approved=True)
+
+        await expire_due(resources, Showing(Cancelled(gone)))
+
+        assert (await read(api))["failure"]["code"] == "expired"
+
+    async def test_never_comes_while_the_pg_holds_another_amount_and_a_person_is_told(
+        self, api: httpx.AsyncClient, resources: Resources
+    ) -> None:
+        await prepared(api)
+        other = a_held_payment(PgStatus.DONE, AMOUNT + 1000, order_id=ORDER)
+        pg = Showing(_judge(other, Asked(None, ORDER, AMOUNT)))
+
+        for _ in range(3):
+            await let_pass(resources, PASSED + WAIT_AT_MOST)
+            await expire_due(resources, pg)
+
+        assert (await read(api))["status"] == "CREATED"
+        assert await discrepancy_kinds(resources) == ["amount_differs_at_pg"]
 
 
 class TestLookAgain:

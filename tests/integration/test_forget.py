@@ -59,6 +59,7 @@ def a_message(
         created_at=at,
         attempts=1,
         next_attempt_at=at,
+        awaits_receiver=False,
         delivered_at=delivered_at,
         parked_at=parked_at,
     )

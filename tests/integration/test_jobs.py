@@ -106,7 +106,15 @@ class TestPerform:
         well = await run_of(resources, Job.RECOVER)
         assert (failed.last_error, well.last_error) == (PgUnavailable.code, None)
         assert failed.last_failure_at is not None
+        assert failed.last_success_at is not None
+        assert well.last_success_at is not None
         assert well.last_success_at > failed.last_success_at
+
+    async def test_what_fails_from_the_first_is_noted_too(self, resources: Resources, worker: Worker) -> None:
+        await perform(worker, Job.RECOVER, raising(ZeroDivisionError()))
+
+        run = await run_of(resources, Job.RECOVER)
+        assert (run.last_error, run.last_success_at) == ("ZeroDivisionError", None)
 
     async def test_what_cannot_be_written_down_ends_no_worker(self, resources: Resources) -> None:
         async with opened(NOWHERE) as sessions:

@@ -30,7 +30,7 @@ async def read_events(resources: FromResources, after: After = None, limit: Limi
     """The events behind a place, at most `limit`, in an order in which none ever appears before what was read.
 
     Of one payment they come in the order of their sequence. Ask again with `next` for what follows, also after an empty
-    answer. Events are kept for 90 days after their delivery.
+    answer. Events are kept for 90 days, and for as long as they are not delivered.
     """
     place = _place(after) if after is not None else None
     async with transaction(resources.sessions) as session:

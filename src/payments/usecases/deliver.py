@@ -19,6 +19,7 @@ from payments.gateways.subscribers import Delivered, Delivery, NotDelivered, Sub
 from payments.outbox import claim_messages, get_message, hasten, resolve_undelivered, undelivered
 from payments.queries import database_now
 from payments.records import DiscrepancyKind, OutboxMessage
+from payments.snapshots import iso
 
 log = structlog.get_logger()
 
@@ -128,17 +129,19 @@ async def _record(message_id: UUID, delivery: Delivery, *, sessions: Sessions) -
 
 async def _apply(session: AsyncSession, message: OutboxMessage, delivery: Delivery, *, at: datetime) -> None:
     message.attempts += 1
+    message.held_until = None
     if isinstance(delivery, Delivered):
         message.delivered_at = at
         message.parked_at = message.last_error = None
-        if message.attempts > 1:
-            # The receiver is back, so what else waits for it need not sit out its pauses.
+        await resolve_undelivered(session, message, at=at)
+        if message.awaits_receiver:
             await hasten(session, at=at)
-            await resolve_undelivered(session, message, at=at)
+        message.awaits_receiver = False
         log.info("outbox.delivered", order_id=message.order_id, type=message.type.value, attempts=message.attempts)
         return
     message.last_error = delivery.reason
     message.next_attempt_at = at + _pause(message, delivery)
+    message.awaits_receiver = not delivery.is_refused and delivery.retry_after is None
     is_given_up = message.first_attempt_at is not None and at >= message.first_attempt_at + PARK_AFTER
     if is_given_up:
         message.parked_at = at
@@ -159,7 +162,12 @@ async def _call_a_person(session: AsyncSession, message: OutboxMessage, *, at: d
         DiscrepancyKind.EVENT_NOT_DELIVERED,
         f"{message.order_id}/{message.id}",
         payment_id=message.payment_id,
-        ours={"type": message.type.value, "sequence": message.sequence},
+        ours={
+            "type": message.type.value,
+            "sequence": message.sequence,
+            "triedSince": iso(message.first_attempt_at),
+            "givenUp": message.parked_at is not None,
+        },
         theirs={"answer": message.last_error},
         at=at,
     )

@@ -9,7 +9,17 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.db import Sessions, transaction
-from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
+from payments.gateways.pg import (
+    Answer,
+    Approved,
+    Cancelled,
+    Declined,
+    DepositAwaited,
+    PaymentGateway,
+    PgPayment,
+    Unknown,
+    UnknownBecause,
+)
 from payments.leases import Lease
 from payments.models import Payment
 from payments.outbox import announce
@@ -60,19 +70,23 @@ async def expire(one: Unpaid, *, sessions: Sessions, pg: PaymentGateway) -> None
 
 
 async def _record(session: AsyncSession, payment: Payment, answer: Answer, *, age: timedelta, at: datetime) -> None:
-    payment.check_at(at + LOOK_AGAIN_AFTER)
+    pause = max(LOOK_AGAIN_AFTER, age / 10)
+    payment.check_at(at + pause)
     match answer:
         case Declined(code=code):
             await _expire(session, payment, pg_says=code, at=at)
         case Unknown(because=UnknownBecause.NOT_FOUND, code=code):
             await _expire(session, payment, pg_says=code or "NOT_FOUND_PAYMENT", at=at)
-        case Unknown(because=UnknownBecause.IN_PROGRESS | UnknownBecause.MISMATCH) if age >= WAIT_AT_MOST:
+        case Cancelled():  # whatever came has gone back, without us
+            await _expire(session, payment, pg_says="CANCELED", at=at)
+        case Unknown(because=UnknownBecause.IN_PROGRESS) if age >= WAIT_AT_MOST:
             await _expire(session, payment, pg_says="UNFINISHED", at=at)
-        case Unknown(retry_after=retry_after):
-            payment.check_at(at + max(LOOK_AGAIN_AFTER, retry_after or timedelta()))
-        case _:  # money, or the promise of it, that we never asked for
-            question = Question(answer.payment.payment_key, payment.version)
+        case Approved(payment=held) | DepositAwaited(payment=held) | Unknown(payment=PgPayment() as held):
+            # Money, or the promise of it, that we never asked for; or of another amount, which a person is told of.
+            question = Question(held.payment_key, payment.version)
             await record(session, payment, answer, question=question, cause=Cause.EXPIRY, at=at)
+        case Unknown(retry_after=retry_after):
+            payment.check_at(at + max(pause, retry_after or timedelta()))
 
 
 async def _expire(session: AsyncSession, payment: Payment, *, pg_says: str, at: datetime) -> None:
