@@ -33,6 +33,7 @@ class Presence:
         self._name = f"{here(role)}:{os.getpid()}"[:LONGEST_NAME]
         self._sessions = sessions
         self._beating: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._is_known = False
 
     @property
@@ -48,9 +49,8 @@ class Presence:
         """Say that it is over: what is still held here is free at once."""
         if self._beating is None:
             return
-        self._beating.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._beating
+        self._stopping.set()
+        await self._beating  # cancelled in the middle of a beat, it would leave its connection open
         if self._is_known:
             with contextlib.suppress(PaymentError):  # the database is away; the others notice the silence
                 async with transaction(self._sessions) as session:
@@ -58,10 +58,12 @@ class Presence:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping.is_set():
             next_beat = loop.time() + BEAT_EVERY.total_seconds()
             await self._say_alive()
-            await asyncio.sleep(next_beat - loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_beat):
+                    await self._stopping.wait()
 
     async def _say_alive(self) -> None:
         try:

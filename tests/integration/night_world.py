@@ -105,6 +105,7 @@ class OurBooks:
             attempts=1,
             first_attempt_at=AT,
             next_attempt_at=AT,
+            awaits_receiver=False,
             delivered_at=AT,
         )
 
