@@ -31,8 +31,16 @@ KINDS = (
     "event_not_delivered",
     "webhook_not_processed",
     "too_many_repairs",
+    "night_not_finished",
+    "stray_not_given_back",
 )
-NEW_KINDS = ("event_not_delivered", "webhook_not_processed", "too_many_repairs")
+NEW_KINDS = (
+    "event_not_delivered",
+    "webhook_not_processed",
+    "too_many_repairs",
+    "night_not_finished",
+    "stray_not_given_back",
+)
 
 
 def upgrade() -> None:
@@ -99,6 +107,13 @@ def _watch_holders() -> None:
             unique=False,
             postgresql_where=sa.text("completed_at IS NOT NULL"),
         )
+    op.create_index(
+        "ix_payments_reversed_at",
+        "payments",
+        ["reversed_at"],
+        unique=False,
+        postgresql_where=sa.text("reversed_at IS NOT NULL"),
+    )
     # Sessions that ended before anybody looked: 45 minutes after their last prepare, as from now on.
     op.execute("UPDATE payments SET next_check_at = prepared_at + interval '45 minutes' WHERE status = 'CREATED'")
     op.create_check_constraint(
@@ -178,7 +193,7 @@ def _extend_outbox() -> None:
         unique=False,
         postgresql_where=sa.text("delivered_at IS NULL AND parked_at IS NULL"),
     )
-    op.create_index("ix_outbox_messages_feed", "outbox_messages", ["transaction_id", "id"], unique=False)
+    op.create_index("ix_outbox_messages_feed", "outbox_messages", ["transaction_id", "sequence", "id"], unique=False)
     op.create_index("ix_outbox_messages_created_at", "outbox_messages", ["created_at"], unique=False)
     # Nothing was ever sent in the old shape.
     op.execute(
@@ -262,7 +277,8 @@ def downgrade() -> None:
     for column in ("first_attempt_at", "awaits_receiver", "held_until"):
         op.drop_column("outbox_messages", column)
     op.drop_constraint(op.f("ck_payments_created_expires"), "payments")
-    op.execute("UPDATE payments SET next_check_at = NULL WHERE status = 'CREATED'")
+    op.execute("UPDATE payments SET next_check_at = NULL, held_by = NULL WHERE status = 'CREATED'")
+    op.drop_index("ix_payments_reversed_at", table_name="payments")
     for table in ("refunds", "payments"):
         for index in ("completed_at", "held_by"):
             op.drop_index(f"ix_{table}_{index}", table_name=table)

@@ -28,7 +28,10 @@ class Alerts(Protocol):
     """Where alerts go."""
 
     async def send(self, alert: Alert) -> bool:
-        """Tell everybody who is to be told; False if any of them did not take it. Never raises for that."""
+        """Tell everybody who is to be told; False if nobody took it. Never raises for that.
+
+        One that did is enough: the others would have to be told again, and so would this one, for ever.
+        """
         ...
 
 
@@ -47,7 +50,7 @@ class AppriseAlerts:
 
     def __init__(self, urls: Sequence[str], *, deadline: timedelta = LONGEST_SENDING) -> None:
         # Imported here, because it takes long and most commands never alert anybody.
-        from apprise import Apprise, AppriseAsset, NotifyFormat  # noqa: PLC0415 - see above
+        from apprise import Apprise, AppriseAsset, NotifyFormat, OverflowMode  # noqa: PLC0415 - see above
 
         # Both write URLs into their lines: what they have to say stands in the answer as well.
         for name in ("apprise", "urllib3"):
@@ -59,11 +62,12 @@ class AppriseAlerts:
             service = Apprise.instantiate(url, asset=self._apprise.asset)
             if service is None:
                 raise ValueError(f"Alert URL {place} of {len(urls)} is not one that Apprise can read.")
+            service.overflow_mode = OverflowMode.SPLIT  # what is longer than a channel takes comes in pieces
             self._apprise.add(service)
         self._deadline = deadline
 
     async def send(self, alert: Alert) -> bool:
-        """Tell everybody, in threads and at the same time; False if any of them did not take it in time."""
+        """Tell everybody, in threads and at the same time; False if none of them took it in time."""
         from apprise import NotifyType  # noqa: PLC0415 - loaded by the constructor
 
         kind = NotifyType.FAILURE if alert.is_critical else NotifyType.WARNING
@@ -76,4 +80,4 @@ class AppriseAlerts:
         if not taken:
             refused = sorted({result.name for result in taken if not result})
             log.warning("alert.not_sent", title=alert.title, reason="not taken", services=refused)
-        return bool(taken)
+        return any(taken)

@@ -75,9 +75,11 @@ async def deliver_events_now(settings: Settings, *, in_json: bool) -> int:
         if held.subscriber is None:
             return _cannot("EVENTS_URL is not set: there is nobody to tell.")
         sent = await deliver_now(sessions=held.sessions, subscriber=held.subscriber, progress=_sent)
-    rows = sent_rows(sent)
-    _show_rows(rows, nothing="Every event is delivered.", summary=sent_summary(sent), in_json=in_json)
-    return DONE if all(one.delivered for one in sent) else WRONG
+        async with transaction(held.sessions) as session:
+            left = len(await outbox.undelivered(session, None))
+    nothing = f"{left} events are still on their way." if left else "Every event is delivered."
+    _show_rows(sent_rows(sent), nothing=nothing, summary=sent_summary(sent), in_json=in_json)
+    return WRONG if left else DONE
 
 
 async def check_orders_now(settings: Settings, *, day: date | None, in_json: bool) -> int:

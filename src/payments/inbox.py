@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from payments.ids import new_id
 from payments.models import Payment, PaymentEvent, Refund
 from payments.records import ReceivedWebhook, WebhookOutcome
+from payments.states import PaymentStatus
 
 _TURN: Final = "payments.inbox"  # hashed to the number of the lock; no other lock has this name
 
@@ -75,6 +76,7 @@ class Subject:
     payment_key: str | None
     amount: int  # won
     version: int
+    status: PaymentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,9 @@ async def due(session: AsyncSession, *, now: datetime, limit: int) -> Sequence[D
 async def subjects(session: AsyncSession, payment_ids: Collection[UUID]) -> Mapping[UUID, Subject]:
     """The payments with these ids."""
     rows = await session.execute(
-        select(Payment.id, Payment.order_id, Payment.payment_key, Payment.amount, Payment.version).where(
-            Payment.id.in_(payment_ids)
-        )
+        select(
+            Payment.id, Payment.order_id, Payment.payment_key, Payment.amount, Payment.version, Payment.status
+        ).where(Payment.id.in_(payment_ids))
     )
     return {row.id: Subject(*row) for row in rows}
 

@@ -174,6 +174,7 @@ class Payment(AskedAbout, Base):
         Index("ix_payments_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
         Index("ix_payments_held_by", "held_by", postgresql_where=text("held_by IS NOT NULL")),
         Index("ix_payments_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
+        Index("ix_payments_reversed_at", "reversed_at", postgresql_where=text("reversed_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

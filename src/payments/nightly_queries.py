@@ -46,8 +46,7 @@ async def moves_between(
 
     completed = page_of(Payment.completed_at, Payment.id)
     given_back = page_of(Refund.completed_at, Refund.payment_id, Refund.status == RefundStatus.SUCCEEDED)
-    # What waits for its deposit again has a next check, whose index is small.
-    taken_back = page_of(Payment.reversed_at, Payment.id, Payment.next_check_at.is_not(None))
+    taken_back = page_of(Payment.reversed_at, Payment.id)
     moves = union_all(completed, given_back, taken_back).subquery()
     page = select(moves.c.at, moves.c.payment_id).order_by(moves.c.at, moves.c.payment_id).limit(limit)
     return [Move(at, payment_id) for at, payment_id in await session.execute(page)]
@@ -140,6 +139,12 @@ async def open_nights(session: AsyncSession, kind: NightlyCheck, *, newest: date
     day = max(oldest, min(finished, default=newest))
     days = [day + timedelta(days=number) for number in range((newest - day).days + 1)]
     return [day for day in days if finished.get(day) is None]
+
+
+async def is_watched(session: AsyncSession, kind: NightlyCheck, day: date) -> bool:
+    """Whether the workers look after this night, or an earlier one."""
+    known = select(NightlyRun.day).where(NightlyRun.kind == kind, NightlyRun.day <= day).limit(1)
+    return await session.scalar(known) is not None
 
 
 async def claim_night(

@@ -1,11 +1,12 @@
 """What the order service must be told: written in the transaction of the change, sent and read in order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, cast, exists, func, or_, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Text, cast, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -33,6 +34,7 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
                 "data": {"sequence": payment.last_sequence, "payment": snapshot(payment, refunds)},
             },
             created_at=at,
+            transaction_id=_not_before(payment),
             attempts=0,
             next_attempt_at=at,
             awaits_receiver=False,
@@ -40,11 +42,23 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
     )
 
 
-@dataclass(frozen=True, slots=True, order=True)
+def _not_before(payment: Payment) -> ColumnElement[int]:
+    """This transaction's number, or that of the payment's last message if it is higher.
+
+    Numbers are drawn when a transaction first writes, and a payment is locked before that: of two that waited for it
+    the later one may have the lower number. Its own is never undercut, so no reader can have passed it.
+    """
+    own = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    last = select(func.max(OutboxMessage.transaction_id)).where(OutboxMessage.payment_id == payment.id)
+    return func.greatest(own, last.scalar_subquery())
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a reader of the feed has come to."""
 
     transaction_id: int
+    sequence: int
     message_id: UUID
 
 
@@ -76,12 +90,23 @@ async def claim_messages(
     return messages
 
 
-async def undelivered(session: AsyncSession, message_ids: Sequence[UUID] | None) -> Sequence[OutboxMessage]:
-    """What was not delivered and not parked, in order for each payment; all of it, or these messages."""
-    waiting = select(OutboxMessage).where(OutboxMessage.delivered_at.is_(None), OutboxMessage.parked_at.is_(None))
+class Undelivered(NamedTuple):
+    """A message that was not taken yet."""
+
+    message_id: UUID
+    payment_id: UUID
+
+
+async def undelivered(session: AsyncSession, message_ids: Collection[UUID] | None) -> Sequence[Undelivered]:
+    """What was not delivered and not parked, in order for each payment; all of it, or what is left of these."""
+    waiting = (
+        select(OutboxMessage.id, OutboxMessage.payment_id)
+        .where(OutboxMessage.delivered_at.is_(None), OutboxMessage.parked_at.is_(None))
+        .order_by(OutboxMessage.payment_id, OutboxMessage.sequence)
+    )
     if message_ids is not None:
         waiting = waiting.where(OutboxMessage.id.in_(message_ids))
-    return (await session.scalars(waiting.order_by(OutboxMessage.payment_id, OutboxMessage.sequence))).all()
+    return [Undelivered(*row) for row in await session.execute(waiting)]
 
 
 async def get_message(session: AsyncSession, message_id: UUID) -> tuple[OutboxMessage, datetime]:
@@ -111,16 +136,21 @@ async def hasten(session: AsyncSession, *, at: datetime) -> None:
 
 
 async def resolve_undelivered(session: AsyncSession, message: OutboxMessage, *, at: datetime) -> None:
-    """Nobody has to look any more at a message that was delivered after all."""
+    """Nobody has to look any more at a message that was delivered after all, nor at the refusal that it met before."""
     await session.execute(
         update(Discrepancy)
         .where(
             Discrepancy.kind == DiscrepancyKind.EVENT_NOT_DELIVERED,
-            Discrepancy.subject == f"{message.order_id}/{message.id}",
+            Discrepancy.subject.in_([f"{message.order_id}/{message.id}", refusal_subject(message.last_error)]),
             Discrepancy.resolved_at.is_(None),
         )
         .values(resolved_at=at, resolved_by="delivery", resolution="delivered after all")
     )
+
+
+def refusal_subject(answer: str | None) -> str:
+    """What all messages that the receiver refuses alike have in common: mostly a wrong key or address of its own."""
+    return f"receiver/{answer}"
 
 
 async def replay(
@@ -154,13 +184,13 @@ async def feed(session: AsyncSession, after: Place | None, *, limit: int) -> Seq
     that still runs is shown (https://www.postgresql.org/docs/current/functions-info.html, pg_snapshot_xmin).
     """
     oldest_running = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
-    place = tuple_(OutboxMessage.transaction_id, OutboxMessage.id)
+    place = tuple_(OutboxMessage.transaction_id, OutboxMessage.sequence, OutboxMessage.id)
     messages = (
         select(OutboxMessage)
         .where(OutboxMessage.transaction_id < oldest_running)
-        .order_by(OutboxMessage.transaction_id, OutboxMessage.id)
+        .order_by(OutboxMessage.transaction_id, OutboxMessage.sequence, OutboxMessage.id)
         .limit(limit)
     )
     if after is not None:
-        messages = messages.where(place > (after.transaction_id, after.message_id))
+        messages = messages.where(place > (after.transaction_id, after.sequence, after.message_id))
     return (await session.scalars(messages)).all()

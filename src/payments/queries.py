@@ -13,7 +13,7 @@ from payments.db import Base
 from payments.errors import PaymentNotFound
 from payments.leases import DEAD_AFTER, Lease
 from payments.models import CHECK_DELAYS, AskedAbout, Payment, PaymentEvent, Refund, StrayCapture
-from payments.records import IdempotentRequest, Job, JobRun, NightlyRun, OutboxMessage, Process, ReceivedWebhook
+from payments.records import IdempotentRequest, Job, JobRun, OutboxMessage, Process, ReceivedWebhook
 from payments.states import PaymentStatus, RefundStatus
 
 SAFETY_NET_AFTER: Final = timedelta(minutes=10)
@@ -327,20 +327,16 @@ OVERDUE_AFTER: Final = dict.fromkeys(Job, timedelta(minutes=1)) | {
     Job.RECONCILE: timedelta(hours=2),
     Job.FORGET: timedelta(hours=3),
 }
-NIGHT_OVERDUE_AFTER: Final = timedelta(hours=3)
 
 
 async def overdue_jobs(session: AsyncSession, *, patience: timedelta) -> list[str]:
-    """The jobs of the workers that have not gone well for too long, and the nights that were begun and not finished.
+    """The jobs of the workers that have not gone well for too long.
 
-    `patience` is how long whoever asks has been there: a job is not overdue before it could have been seen to run.
+    A night that cannot be finished is none of them: it is a discrepancy, and no reason to take no payments. `patience`
+    is how long whoever asks has been there: a job is not overdue before it could have been seen to run.
     """
     ages = await job_ages(session)
-    late = [job.value for job in Job if min(ages.get(job.value, patience), patience) > OVERDUE_AFTER[job]]
-    unfinished = select(NightlyRun.kind, NightlyRun.day).where(
-        NightlyRun.finished_at.is_(None), NightlyRun.started_at < func.now() - NIGHT_OVERDUE_AFTER
-    )
-    return late + [f"{kind.value} of {day.isoformat()}" for kind, day in await session.execute(unfinished)]
+    return [job.value for job in Job if min(ages.get(job.value, patience), patience) > OVERDUE_AFTER[job]]
 
 
 class Forgettable(NamedTuple):

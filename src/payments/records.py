@@ -43,7 +43,7 @@ class OutboxMessage(Base):
             "sequence",
             postgresql_where=text("delivered_at IS NULL AND parked_at IS NULL"),
         ),
-        Index("ix_outbox_messages_feed", "transaction_id", "id"),
+        Index("ix_outbox_messages_feed", "transaction_id", "sequence", "id"),
         Index("ix_outbox_messages_created_at", "created_at"),
     )
 
@@ -53,7 +53,8 @@ class OutboxMessage(Base):
     type: Mapped[EventType] = mapped_column(listed(EventType, "type_listed"))
     payload: Mapped[dict[str, Json]] = mapped_column(JSONB)
     created_at: Mapped[datetime]
-    # The database's own, which orders the feed by commit: a message of a lower one is never seen later.
+    # The database's own, or of an earlier message of the payment if that is higher: it orders the feed, so that a
+    # message of a lower one is never seen later.
     transaction_id: Mapped[int] = mapped_column(server_default=text("(pg_current_xact_id()::text)::bigint"))
     attempts: Mapped[int]
     first_attempt_at: Mapped[datetime | None]  # since when it is tried
@@ -165,6 +166,8 @@ class DiscrepancyKind(StrEnum):
     EVENT_NOT_DELIVERED = "event_not_delivered"
     WEBHOOK_NOT_PROCESSED = "webhook_not_processed"
     TOO_MANY_REPAIRS = "too_many_repairs"
+    NIGHT_NOT_FINISHED = "night_not_finished"
+    STRAY_NOT_GIVEN_BACK = "stray_not_given_back"
 
 
 class Severity(StrEnum):

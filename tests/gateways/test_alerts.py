@@ -60,7 +60,8 @@ class TestAlerts:
     ) -> None:
         server, told = receiver
         async with loopback(answering(REFUSED)) as refusing:
-            assert not await AppriseAlerts([url_of(refusing), url_of(server)]).send(ALERT)
+            assert await AppriseAlerts([url_of(refusing), url_of(server)]).send(ALERT)
+            assert not await AppriseAlerts([url_of(refusing)]).send(ALERT)
 
         assert [one["title"] for one in told] == [ALERT.title]
 

@@ -341,7 +341,6 @@ class TestDelivery:
 
         await deliver_all(sessions, shop)
         await deliver_all(sessions, shop)
-        await deliver_now(sessions=sessions, subscriber=shop)
 
         (other,) = {ORDER, OTHER} - {held.order_id}
         assert [told.order_id for told in shop.acted_on.values()] == [other]
@@ -435,6 +434,28 @@ class TestByHand:
             (OTHER, 4, "status 400")
         ]
         assert progress[-1] == (7, 10)
+
+    async def test_what_somebody_else_is_sending_is_waited_for_and_not_sent_twice(
+        self, sessions: Sessions, shop: Shop
+    ) -> None:
+        await lived(sessions, ORDER)
+        sending, answered = asyncio.Event(), asyncio.Event()
+
+        class Slow(Shop):
+            async def deliver(self, message_id: UUID, body: bytes) -> Delivery:
+                sending.set()
+                await answered.wait()
+                return await shop.deliver(message_id, body)
+
+        worker = asyncio.create_task(deliver_due(sessions=sessions, subscriber=Slow()))
+        await sending.wait()
+        by_hand = asyncio.create_task(deliver_now(sessions=sessions, subscriber=shop))
+        await asyncio.sleep(0)
+        answered.set()
+
+        assert [one.delivered for one in await worker] == [True]
+        assert await by_hand == []
+        assert len(shop.tries) == 1
 
     async def test_only_the_messages_that_are_named_are_sent(self, sessions: Sessions, shop: Shop) -> None:
         await lived(sessions, ORDER, OTHER)

@@ -262,7 +262,7 @@ class TestHealth:
         assert await overdue(resources) == []
         assert (await api.get("/health/ready")).status_code == 200
 
-    async def test_is_not_ready_when_a_night_was_begun_and_is_not_finished(
+    async def test_takes_payments_although_a_night_cannot_be_finished(
         self, api: httpx.AsyncClient, resources: Resources
     ) -> None:
         await every_job_went_well(resources)
@@ -271,7 +271,4 @@ class TestHealth:
             night = {"kind": NightlyCheck.ORDERS, "day": date(2026, 11, 2), "attempts": 3, "next_attempt_at": now}
             session.add(NightlyRun(**night, started_at=now - timedelta(hours=4)))
 
-        answer = await api.get("/health/ready")
-
-        assert answer.status_code == 503
-        assert "check_orders of 2026-11-02" in answer.json()["checks"]["jobs"]
+        assert (await api.get("/health/ready")).status_code == 200

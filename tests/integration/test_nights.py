@@ -12,10 +12,10 @@ from payments.errors import PgUnavailable
 from payments.ids import new_id
 from payments.leases import DEAD_AFTER
 from payments.queries import say_alive
-from payments.records import Json, NightlyCheck, NightlyRun, Process
+from payments.records import Discrepancy, Json, NightlyCheck, NightlyRun, Process
 from payments.usecases.nights import CAUGHT_UP, HOURS, due_at, run_due_nights, run_night_by_hand
 from tests.clocks import move_database_clock
-from tests.integration.night_world import opened
+from tests.integration.night_world import found, opened
 
 NOON = moment_of(date(2026, 11, 3), 12)  # in Seoul
 YESTERDAY = date(2026, 11, 2)
@@ -157,6 +157,23 @@ class TestAFailedNight:
         night = await _night(sessions)
         assert (night.last_error, night.held_by, night.attempts) == (None, None, 2)
 
+    async def test_that_cannot_be_finished_for_hours_calls_a_person_until_it_is(
+        self, sessions: Sessions, database: str
+    ) -> None:
+        nights = Nights(YESTERDAY)
+        noted = []
+        for hours in (1, 4):
+            await set_clock(database, due_at(PG, YESTERDAY) + timedelta(hours=hours))
+            await run_due_nights(PG, run=nights, sessions=sessions, holder=None)
+            noted.append(await found(sessions))
+        nights.failing = set()
+        await set_clock(database, due_at(PG, YESTERDAY) + timedelta(hours=8))
+        await run_due_nights(PG, run=nights, sessions=sessions, holder=None)
+
+        assert noted == [set(), {("night_not_finished", "reconcile/2026-11-02")}]
+        async with transaction(sessions) as session:
+            assert await session.scalar(select(Discrepancy.resolution)) == "finished after all"
+
     async def test_names_what_nobody_foresaw_and_no_more(self, sessions: Sessions) -> None:
         async def breaks(_: date) -> dict[str, Json]:
             raise ZeroDivisionError("with a secret in it")
@@ -242,6 +259,13 @@ class TestByHand:
 
         assert report == (await _night(sessions)).report == {"day": "2026-11-02", "times": 2}
         assert await run_due_nights(PG, run=nights, sessions=sessions, holder=None) == []
+
+    async def test_of_a_day_before_the_first_night_starts_no_catching_up(self, sessions: Sessions) -> None:
+        nights = Nights()
+
+        await run_night_by_hand(PG, date(2020, 1, 1), run=nights, sessions=sessions)
+
+        assert await run_due_nights(PG, run=nights, sessions=sessions, holder=None) == [YESTERDAY]
 
     async def test_ends_the_tries_of_a_night_that_failed(self, sessions: Sessions) -> None:
         await run_due_nights(PG, run=Nights(YESTERDAY), sessions=sessions, holder=None)

@@ -196,7 +196,7 @@ class TestHealth:
         answer = await api.get("/health/ready")
 
         assert answer.status_code == 200
-        assert answer.json() == {"status": "ok", "checks": {"database": "ok", "schema": "ok"}}
+        assert answer.json() == {"status": "ok", "checks": {"database": "ok", "schema": "ok", "jobs": "ok"}}
 
     async def test_ready_is_red_before_the_migrations(self, empty_database: str, sandbox_url: str) -> None:
         async with api_on(empty_database, sandbox_url) as api:

@@ -2,10 +2,11 @@ from datetime import date
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from payments.business_day import day_of
 from payments.db import transaction
+from payments.models import StrayCapture
 from payments.nightly import reconcile_day
 from payments.queries import database_now
 from payments.records import Discrepancy
@@ -40,6 +41,12 @@ async def given_back(resources: Resources) -> int:
     for one in due:
         await give_back(one, sessions=resources.sessions, pg=resources.pg)
     return len(due)
+
+
+async def strays_are_due(resources: Resources) -> None:
+    """The pause until the next try is over."""
+    async with transaction(resources.sessions) as session:
+        await session.execute(update(StrayCapture).values(next_check_at=func.now()))
 
 
 async def open_discrepancies(resources: Resources) -> list[str]:
@@ -92,6 +99,51 @@ class TestSecondCapture:
         assert again == 0
         assert await sandbox.cancelled() == [AMOUNT]
         assert await open_discrepancies(resources) == []
+
+    async def test_goes_back_although_the_pg_says_not_now(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await paid(api, sandbox)
+        payment_key = await captured_elsewhere(sandbox)
+        await reconciled(resources)
+        refusal = {"status": 403, "code": "FORBIDDEN_CONSECUTIVE_REQUEST", "paymentKey": payment_key}
+        await sandbox.arm("cancel", "error_before_effect", **refusal)
+
+        await given_back(resources)
+        refused = await sandbox.cancelled()
+        await strays_are_due(resources)
+        await given_back(resources)
+
+        assert (refused, await sandbox.cancelled()) == ([], [AMOUNT])
+
+    async def test_goes_back_as_far_as_somebody_has_not_given_it_back_before(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await paid(api, sandbox)
+        payment_key = await captured_elsewhere(sandbox)
+        await reconciled(resources)
+        await sandbox.act(payment_key, "cancel", amount=5000)
+
+        await given_back(resources)
+        await strays_are_due(resources)
+        await given_back(resources)
+
+        assert await sandbox.cancelled() == [5000, AMOUNT - 5000]
+        assert await open_discrepancies(resources) == []
+
+    async def test_that_the_pg_will_never_give_back_calls_a_person_again(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await paid(api, sandbox)
+        payment_key = await captured_elsewhere(sandbox)
+        await reconciled(resources)
+        refusal = {"status": 403, "code": "NOT_CANCELABLE_PAYMENT", "paymentKey": payment_key}
+        await sandbox.arm("cancel", "error_before_effect", **refusal)
+
+        await given_back(resources)
+
+        assert await given_back(resources) == 0
+        assert sorted(await open_discrepancies(resources)) == ["captured_but_failed_here", "stray_not_given_back"]
 
     async def test_that_a_bank_took_in_is_left_to_a_person_who_can_ask_for_an_account(
         self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources

@@ -15,8 +15,8 @@ from payments.outbox import Place, feed
 router = APIRouter(tags=["events"])
 
 MOST_AT_ONCE: Final = 500
-# A transaction number of the database and a message id; callers take it as it is.
-PLACE: Final = r"^[0-9]{1,18}\.[0-9a-f]{32}$"
+# A transaction number of the database, a sequence and a message id; callers take it as it is.
+PLACE: Final = r"^[0-9]{1,18}\.[0-9]{1,18}\.[0-9a-f]{32}$"
 
 After = Annotated[
     str | None,
@@ -37,9 +37,9 @@ async def read_events(resources: FromResources, after: After = None, limit: Limi
         messages = await feed(session, place, limit=limit)
     events = [FeedEvent.of(message) for message in messages]
     last = messages[-1] if messages else None
-    return FeedAnswer(events=events, next=f"{last.transaction_id}.{last.id.hex}" if last else after)
+    return FeedAnswer(events=events, next=f"{last.transaction_id}.{last.sequence}.{last.id.hex}" if last else after)
 
 
 def _place(after: str) -> Place:
-    transaction_id, message_id = after.split(".")
-    return Place(int(transaction_id), UUID(message_id))
+    transaction_id, sequence, message_id = after.split(".")
+    return Place(int(transaction_id), int(sequence), UUID(message_id))

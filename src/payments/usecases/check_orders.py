@@ -24,7 +24,7 @@ from payments.states import CAPTURED, EVER_CAPTURED, Cause, PaymentStatus
 
 log = structlog.get_logger()
 
-# What moved after the day, and so short a time ago, is on its way to the order; the night of its own day judges it.
+# What moved so short a time ago is on its way to the order. By 03:00 that is nothing of the day before.
 ON_ITS_WAY: Final = timedelta(minutes=10)
 
 # The order service's words for an order whose money came, wherever it is now (design: its status is one of these).
@@ -195,7 +195,7 @@ class _Check:
 
     @staticmethod
     def _is_last(page: OrderPage, new: Sequence[str]) -> bool:
-        if page.next_cursor is not None and page.orders and not new:
+        if page.next_cursor is not None and not new:
             log.error("orders.pages_repeated")  # following them might never end
             raise OrdersUnavailable
         return page.next_cursor is None
@@ -271,7 +271,7 @@ class _Check:
 
     async def _settled(self, session: AsyncSession, page: Iterable[tuple[Payment, datetime]]) -> list[Ours]:
         now = await database_now(session)
-        return [_ours(payment) for payment, at in page if at < self.until or at <= now - ON_ITS_WAY]
+        return [_ours(payment) for payment, at in page if at <= now - ON_ITS_WAY]
 
     async def _look_up(self, page: Sequence[Ours]) -> Mapping[str, Order]:
         return await self._ask([one.order_id for one in page])

@@ -16,7 +16,15 @@ from payments import discrepancies
 from payments.db import RACES, Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.subscribers import Delivered, Delivery, NotDelivered, Subscriber
-from payments.outbox import claim_messages, get_message, hasten, resolve_undelivered, undelivered
+from payments.outbox import (
+    Undelivered,
+    claim_messages,
+    get_message,
+    hasten,
+    refusal_subject,
+    resolve_undelivered,
+    undelivered,
+)
 from payments.queries import database_now
 from payments.records import DiscrepancyKind, OutboxMessage
 from payments.snapshots import iso
@@ -33,6 +41,8 @@ PACE: Final = (
 REFUSED_PACE: Final = timedelta(hours=1)  # a receiver that will say the same again is not hammered
 PARK_AFTER: Final = timedelta(hours=72)
 AT_ONCE: Final = 50
+PATIENCE: Final = LEASE + timedelta(seconds=5)  # with what others are sending
+LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +78,47 @@ async def deliver_now(
 ) -> Sequence[Sent]:
     """Send what was not delivered, due or not, once; all of it, or these messages.
 
-    In order for each payment: what stands behind a message that the receiver does not take is left alone.
+    In order for each payment: what stands behind a message that the receiver does not take is left alone. What
+    somebody else is sending at this moment is waited for, so that afterwards each of them has been tried.
     """
-    async with transaction(sessions) as session:
-        waiting = await undelivered(session, message_ids)
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + PATIENCE.total_seconds()
     sent: list[Sent] = []
     stuck: set[UUID] = set()
+    waiting = await _undelivered(message_ids, sessions=sessions)
     while ready := _first_of_each_payment(waiting, stuck)[:AT_ONCE]:
-        ids = [message.id for message in ready]
-        async with transaction(sessions) as session:
-            now = await database_now(session)
-            claimed = await claim_messages(session, now=now, until=now + LEASE, limit=len(ids), only=ids)
-        outcomes = await asyncio.gather(*(_send(one, sessions=sessions, subscriber=subscriber) for one in claimed))
-        taken = {outcome.message_id for outcome in outcomes if outcome.delivered}
-        stuck |= {message.payment_id for message in ready if message.id not in taken}
-        waiting = [message for message in waiting if message.id not in taken]
+        outcomes = await _send_now(ready, sessions=sessions, subscriber=subscriber)
+        refused = {outcome.message_id for outcome in outcomes if not outcome.delivered}
+        stuck |= {one.payment_id for one in ready if one.message_id in refused}
+        if not outcomes and loop.time() >= ends_at:
+            stuck |= {one.payment_id for one in ready}
+        elif not outcomes:
+            await asyncio.sleep(LOOK_AGAIN_AFTER.total_seconds())
+        waiting = await _undelivered([one.message_id for one in waiting], sessions=sessions)
         sent += outcomes
-        if progress is not None:
-            progress(len(sent), len(sent) + len(waiting))
+        if progress is not None and outcomes:
+            progress(len(sent), len(sent) + len(waiting) - len(refused))
     return sent
 
 
-def _first_of_each_payment(waiting: Sequence[OutboxMessage], stuck: set[UUID]) -> list[OutboxMessage]:
-    first: dict[UUID, OutboxMessage] = {}
-    for message in waiting:  # in order of their sequences
-        if message.payment_id not in stuck:
-            first.setdefault(message.payment_id, message)
+async def _undelivered(message_ids: Sequence[UUID] | None, *, sessions: Sessions) -> Sequence[Undelivered]:
+    async with transaction(sessions) as session:
+        return await undelivered(session, message_ids)
+
+
+async def _send_now(ready: Sequence[Undelivered], *, sessions: Sessions, subscriber: Subscriber) -> Sequence[Sent]:
+    ids = [one.message_id for one in ready]
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        claimed = await claim_messages(session, now=now, until=now + LEASE, limit=len(ids), only=ids)
+    return await asyncio.gather(*(_send(one, sessions=sessions, subscriber=subscriber) for one in claimed))
+
+
+def _first_of_each_payment(waiting: Sequence[Undelivered], stuck: set[UUID]) -> list[Undelivered]:
+    first: dict[UUID, Undelivered] = {}
+    for one in waiting:  # in order of their sequences
+        if one.payment_id not in stuck:
+            first.setdefault(one.payment_id, one)
     return list(first.values())
 
 
@@ -132,8 +157,8 @@ async def _apply(session: AsyncSession, message: OutboxMessage, delivery: Delive
     message.held_until = None
     if isinstance(delivery, Delivered):
         message.delivered_at = at
-        message.parked_at = message.last_error = None
         await resolve_undelivered(session, message, at=at)
+        message.parked_at = message.last_error = None
         if message.awaits_receiver:
             await hasten(session, at=at)
         message.awaits_receiver = False
@@ -145,8 +170,9 @@ async def _apply(session: AsyncSession, message: OutboxMessage, delivery: Delive
     is_given_up = message.first_attempt_at is not None and at >= message.first_attempt_at + PARK_AFTER
     if is_given_up:
         message.parked_at = at
-    if is_given_up or delivery.is_refused:
-        await _call_a_person(session, message, at=at)
+        await _note(session, message, f"{message.order_id}/{message.id}", at=at)
+    if delivery.is_refused:  # once for all that are refused alike: mostly a wrong key or address
+        await _note(session, message, refusal_subject(delivery.reason), at=at)
     log.warning("outbox.not_delivered", order_id=message.order_id, type=message.type.value, reason=delivery.reason)
 
 
@@ -156,18 +182,13 @@ def _pause(message: OutboxMessage, delivery: NotDelivered) -> timedelta:
     return max(jittered, delivery.retry_after or timedelta())
 
 
-async def _call_a_person(session: AsyncSession, message: OutboxMessage, *, at: datetime) -> None:
+async def _note(session: AsyncSession, message: OutboxMessage, subject: str, *, at: datetime) -> None:
     await discrepancies.note_subject(
         session,
         DiscrepancyKind.EVENT_NOT_DELIVERED,
-        f"{message.order_id}/{message.id}",
+        subject,
         payment_id=message.payment_id,
-        ours={
-            "type": message.type.value,
-            "sequence": message.sequence,
-            "triedSince": iso(message.first_attempt_at),
-            "givenUp": message.parked_at is not None,
-        },
+        ours={"type": message.type.value, "orderId": message.order_id, "triedSince": iso(message.first_attempt_at)},
         theirs={"answer": message.last_error},
         at=at,
     )

@@ -21,12 +21,14 @@ from payments.gateways.pg import (
     Refunded,
     RefundOrder,
     RefundRefused,
+    RefusedBecause,
     Unknown,
     UnknownBecause,
 )
 from payments.leases import Lease
 from payments.models import Payment, StrayCapture
 from payments.queries import claim_strays, database_now, get_stray_to_change, stray_of_key
+from payments.records import DiscrepancyKind
 from payments.states import Cause, RefundStatus
 from payments.usecases.promises import KEY_LIFETIME, SETTLED_AFTER
 
@@ -105,13 +107,32 @@ async def _record(one: OpenStray, answer: RefundAnswer, shown: PgPayment | None,
             subject, resolution = f"{one.order.order_id}/{one.payment_key}", "given back to the buyer"
             await discrepancies.settle(session, subject, by=Cause.RECOVERY.value, resolution=resolution, at=now)
             log.warning("stray.given_back", order_id=one.order.order_id, amount=one.order.amount)
+        elif shown is not None and shown.balance_amount < stray.amount:
+            stray.amount = shown.balance_amount  # somebody gave a part back; the rest goes under a key of its own
+            stray.ask_anew(secrets.token_urlsafe(32), at=now)
+        elif isinstance(answer, RefundRefused) and answer.because is RefusedBecause.NOT_NOW:
+            stray.ask_anew(secrets.token_urlsafe(32), at=now)  # the PG would repeat the refusal under the old one
         elif isinstance(answer, RefundRefused) and shown is not None:
             stray.fail(answer.code, answer.message, at=now)
-            log.error("stray.refused", order_id=one.order.order_id, pg_code=answer.code)
-        elif shown is not None and shown.balance_amount == one.order.amount and one.key_age >= SETTLED_AFTER:
+            await _call_a_person(session, one, stray, at=now)
+        elif shown is not None and one.key_age >= SETTLED_AFTER:
             stray.ask_anew(secrets.token_urlsafe(32), at=now)  # the PG only repeats its first answer, perhaps
         else:
             stray.check_later(at=now, not_before=answer.retry_after if isinstance(answer, Unknown) else None)
+
+
+async def _call_a_person(session: AsyncSession, one: OpenStray, stray: StrayCapture, *, at: datetime) -> None:
+    """Who was told before was told that it goes back by itself."""
+    log.error("stray.refused", order_id=one.order.order_id, pg_code=stray.fail_code)
+    await discrepancies.note_subject(
+        session,
+        DiscrepancyKind.STRAY_NOT_GIVEN_BACK,
+        f"{one.order.order_id}/{one.payment_key}",
+        payment_id=stray.payment_id,
+        ours={"amount": stray.amount},
+        theirs={"code": stray.fail_code},
+        at=at,
+    )
 
 
 def _open(stray: StrayCapture, order_id: str, *, now: datetime) -> OpenStray:

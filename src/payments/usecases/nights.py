@@ -7,18 +7,21 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from payments import discrepancies
 from payments.business_day import moment_of, yesterday
 from payments.db import Sessions, insist, transaction
 from payments.errors import PaymentError
-from payments.nightly_queries import claim_night, fail_night, finish_night, open_nights
+from payments.nightly_queries import claim_night, fail_night, finish_night, is_watched, open_nights
 from payments.queries import database_now
-from payments.records import Json, NightlyCheck
+from payments.records import DiscrepancyKind, Json, NightlyCheck
 
 log = structlog.get_logger()
 
 # When a business day is compared: on the next one, at this hour in Seoul.
 HOURS: Final[dict[NightlyCheck, int]] = {NightlyCheck.ORDERS: 3, NightlyCheck.PG: 4}
+OVERDUE_AFTER: Final = timedelta(hours=3)  # then a person is told that a night cannot be finished
 CAUGHT_UP: Final = 31  # days: what was missed longer ago is for a person to run
 
 Run = Callable[[date], Awaitable[dict[str, Json]]]
@@ -59,7 +62,8 @@ async def run_night_by_hand(kind: NightlyCheck, day: date, *, run: Run, sessions
     report = await run(day)
     async with transaction(sessions) as session:
         now = await database_now(session)
-        if now >= due_at(kind, day):
+        # What lies before the first night is not kept either: it would have the worker catch up all nights since.
+        if now >= due_at(kind, day) and await is_watched(session, kind, day):
             await finish_night(session, kind, day, report=report, now=now)
     return report
 
@@ -83,6 +87,7 @@ async def _finish(kind: NightlyCheck, day: date, report: dict[str, Json], *, ses
     async with transaction(sessions) as session:
         now = await database_now(session)
         await finish_night(session, kind, day, report=report, now=now)
+        await discrepancies.settle(session, _subject(kind, day), by="nightly", resolution="finished after all", at=now)
     log.info("night.finished", kind=kind.value, day=day.isoformat(), report=report)
 
 
@@ -91,5 +96,23 @@ async def _fail(kind: NightlyCheck, day: date, error: BaseException, *, attempt:
     async with transaction(sessions) as session:
         now = await database_now(session)
         await fail_night(session, kind, day, attempt=attempt, error=name, now=now)
+        if now >= due_at(kind, day) + OVERDUE_AFTER:
+            await _call_a_person(session, kind, day, error=name, at=now)
     is_ours = not isinstance(error, PaymentError)
     log.error("night.failed", kind=kind.value, day=day.isoformat(), error=name, exc_info=error if is_ours else None)
+
+
+async def _call_a_person(session: AsyncSession, kind: NightlyCheck, day: date, *, error: str, at: datetime) -> None:
+    await discrepancies.note_subject(
+        session,
+        DiscrepancyKind.NIGHT_NOT_FINISHED,
+        _subject(kind, day),
+        payment_id=None,
+        ours={"day": day.isoformat()},
+        theirs={"error": error},
+        at=at,
+    )
+
+
+def _subject(kind: NightlyCheck, day: date) -> str:
+    return f"{kind.value}/{day.isoformat()}"

@@ -19,8 +19,8 @@ from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.inbox import Due, Held, Subject
 from payments.queries import database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, WebhookOutcome
-from payments.states import Cause
-from payments.usecases.answers import Question, record
+from payments.states import EVER_CAPTURED, Cause
+from payments.usecases.answers import OPEN, Question, record
 from payments.usecases.receive_webhook import ACTED_ON
 
 log = structlog.get_logger()
@@ -54,6 +54,12 @@ class Inquiry:
     @property
     def is_about_present_key(self) -> bool:
         return self.payment_key == self.subject.payment_key
+
+    @property
+    def must_be_known_to_pg(self) -> bool:
+        """Whether the PG has shown this payment before, or was asked for its money."""
+        is_asked_for = self.subject.status in OPEN | EVER_CAPTURED
+        return self.payment_key is not None and self.is_about_present_key and is_asked_for
 
     @property
     def pace(self) -> timedelta:
@@ -202,7 +208,7 @@ async def _apply(session: AsyncSession, one: Inquiry, answer: Answer, held: Held
     match answer:
         case Unknown(because=UnknownBecause.IN_PROGRESS):
             await _settle(session, held, WebhookOutcome.RECORDED)
-        case Unknown(because=UnknownBecause.NOT_FOUND) if one.payment_key is None or not one.is_about_present_key:
+        case Unknown(because=UnknownBecause.NOT_FOUND) if not one.must_be_known_to_pg:
             log.warning("webhook.key_unknown_to_pg", order_id=order_id)  # forged, or meant for another merchant
             await _settle(session, held, WebhookOutcome.ORPHAN)
         case Unknown(because=because, retry_after=retry_after) if because is not UnknownBecause.MISMATCH:
