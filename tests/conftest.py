@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from payments.local.postgres import LocalPostgres
@@ -19,6 +20,13 @@ SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is m
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proof", action="store_true", help="run random stories many times more")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples a property gets that does not say so itself."""
+    hypothesis.settings.register_profile("quick", max_examples=50)
+    hypothesis.settings.register_profile("proof", max_examples=200)
+    hypothesis.settings.load_profile("proof" if config.getoption("--proof") else "quick")
 
 
 @pytest.fixture(scope="session")

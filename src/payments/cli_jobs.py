@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -157,7 +157,7 @@ def _day_options(parser: argparse.ArgumentParser) -> None:
         "--date",
         type=business_day,
         metavar="YYYY-MM-DD",
-        help="the business day, in Seoul (default: yesterday)",
+        help="the business day in Seoul, or `today` (default: yesterday)",
     )
     _json_option(parser)
 
@@ -194,33 +194,55 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
 
 def _resolution_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", type=identifier, metavar="ID", help="as `payments discrepancies list` shows it")
-    parser.add_argument("--note", required=True, metavar="TEXT", help="what came of it")
+    parser.add_argument("--note", required=True, type=words, metavar="TEXT", help="what came of it")
     parser.add_argument("--by", metavar="NAME", help="who resolved it (default: the user of this machine)")
 
 
 def count(text: str) -> int:
     """How many, at least one."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("has to be a whole number, at least 1")
+    return int(text)
 
 
 def kind(text: str) -> "DiscrepancyKind":
     """How orders, payments and the gateway can disagree."""
     from payments.records import DiscrepancyKind  # noqa: PLC0415 - the other commands start faster without it
 
-    return DiscrepancyKind(text)
+    try:
+        return DiscrepancyKind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"has to be one of {', '.join(DiscrepancyKind)}") from None
 
 
 def business_day(text: str) -> date:
-    """A date as `2026-11-21`."""
-    return date.fromisoformat(text)
+    """A date as `2026-11-21`, `today` or `yesterday`, in Seoul; none that is still to come."""
+    from payments.business_day import day_of, yesterday  # noqa: PLC0415 - as above
+
+    now = datetime.now(UTC)
+    words = {"today": day_of(now), "yesterday": yesterday(now)}
+    try:
+        day = words.get(text) or date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("has to be a date such as 2026-11-21, `today` or `yesterday`") from None
+    if day > words["today"]:
+        raise argparse.ArgumentTypeError("is a day that has not been yet")
+    return day
 
 
 def identifier(text: str) -> UUID:
     """An id as other commands print it."""
-    return UUID(text)
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("has to be an id as the lists show it") from None
+
+
+def words(text: str) -> str:
+    """What somebody has to say for the record."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("has to say something")
+    return text.strip()
 
 
 def _perform(work: Work) -> int:

@@ -15,7 +15,7 @@ from payments.db import transaction
 from payments.errors import OrdersUnavailable, PgUnavailable
 from payments.nightly import check_orders_of, reconcile_day
 from payments.presence import here
-from payments.queries import database_now, is_alive
+from payments.queries import count_pending, database_now, is_alive
 from payments.records import DiscrepancyKind, NightlyCheck
 from payments.reports import (
     Rows,
@@ -33,7 +33,7 @@ from payments.reports import (
 )
 from payments.resources import COMMAND, WORKER, Resources, open_resources
 from payments.settings import Settings
-from payments.states import Cause, PaymentStatus, RefundStatus
+from payments.states import Cause, RefundStatus
 from payments.usecases.deliver import deliver_now
 from payments.usecases.forget import forget
 from payments.usecases.nights import Run, run_night_by_hand
@@ -63,10 +63,11 @@ async def recover_now(settings: Settings, *, limit: int, in_json: bool) -> int:
         recovered = await recover_all(
             sessions=held.sessions, pg=held.pg, lease=held.pg_lease, limit=limit, progress=_asked("payments")
         )
-    rows = recovered_rows(recovered)
-    nothing = "The outcome of every payment is known."
-    _show_rows(rows, nothing=nothing, summary=recovered_summary(recovered), in_json=in_json)
-    return WRONG if any(one.status is PaymentStatus.PENDING for one in recovered) else DONE
+        async with transaction(held.sessions) as session:
+            left = await count_pending(session)
+    nothing = f"{left} payments are being asked about." if left else "The outcome of every payment is known."
+    _show_rows(recovered_rows(recovered), nothing=nothing, summary=recovered_summary(recovered), in_json=in_json)
+    return WRONG if left else DONE
 
 
 async def deliver_events_now(settings: Settings, *, in_json: bool) -> int:
@@ -116,7 +117,7 @@ async def list_discrepancies(
     async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
         found = await discrepancies.listed(session, kind=kind, resolved_too=resolved_too, limit=limit)
     rows = discrepancy_rows(found)
-    _show_rows(rows, nothing="There is no discrepancy.", summary=f"{len(rows)} discrepancies.", in_json=in_json)
+    _show_rows(rows, nothing="There is no discrepancy.", summary=f"Found: {len(rows)}.", in_json=in_json)
     return DONE
 
 

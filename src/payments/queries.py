@@ -118,6 +118,12 @@ async def claim_pending(session: AsyncSession, *, now: datetime, lease: Lease, l
     return await _claim(session, is_pending, is_free, now=now, lease=lease, limit=limit)
 
 
+async def count_pending(session: AsyncSession) -> int:
+    """How many payments there are whose outcome is unknown."""
+    pending = select(func.count()).where(Payment.status == PaymentStatus.PENDING, Payment.next_check_at.is_not(None))
+    return (await session.scalars(pending)).one()
+
+
 async def claim_expired(session: AsyncSession, *, now: datetime, lease: Lease, limit: int) -> Sequence[Payment]:
     """The same for payments whose session has ended without a confirm."""
     is_open = Payment.status == PaymentStatus.CREATED

@@ -1,6 +1,7 @@
 """How commands print what they found: as a table for people, as JSON for programs."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -20,7 +21,7 @@ def as_json(found: object) -> str:
 
 def as_table(rows: Rows) -> str:
     """Columns named by the members of the first row; there is at least one."""
-    cells = [[name.upper() for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    cells = [[_heading(name) for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
@@ -140,4 +141,11 @@ def _cell(value: Json) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _heading(name: str) -> str:
+    """`firstSeenAt` as FIRST SEEN AT."""
+    return re.sub(r"([A-Z])", r" \1", name).upper()

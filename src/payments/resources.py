@@ -1,5 +1,6 @@
 """What the programs hold open while they run: the database, the PG client, the clients of the order service."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from payments.gateways.subscribers import Subscriber, SubscriberClient
 from payments.gateways.toss import TossClient
 from payments.leases import Lease
 from payments.presence import Presence
-from payments.settings import Settings
+from payments.settings import Settings, SettingsInvalid
 
 API: Final = "api"  # the role in which a buyer may be waiting
 WORKER: Final = "worker"
@@ -35,6 +36,12 @@ class Resources:
     subscriber: Subscriber | None
     alerts: Alerts | None
     background: Background = field(default_factory=Background)
+    opened_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def age(self) -> timedelta:
+        """How long this process has been at work."""
+        return timedelta(seconds=time.monotonic() - self.opened_at)
 
     @property
     def pg_lease(self) -> Lease:
@@ -52,7 +59,12 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
     """Open everything, close it in reverse. Nothing waits for the database or for anybody else.
 
     A buyer waits for what the API asks of the PG; everybody else keeps to `toss_worker_rate`.
+
+    Raises:
+        SettingsInvalid: ALERT_URLS names what is no service.
     """
+    # Only who alerts pays for the library that knows a hundred services.
+    alerts = _alerts(settings) if role == WORKER else None
     async with AsyncExitStack() as stack:
         engine = create_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)
@@ -70,7 +82,7 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
         subscriber = await stack.enter_async_context(_subscriber(settings)) if settings.events_url else None
         presence.start()
         stack.push_async_callback(presence.stop)
-        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, _alerts(settings))
+        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, alerts)
 
 
 def _subscriber(settings: Settings) -> SubscriberClient:
@@ -80,4 +92,7 @@ def _subscriber(settings: Settings) -> SubscriberClient:
 
 def _alerts(settings: Settings) -> Alerts | None:
     urls = [url.get_secret_value() for url in settings.alert_urls]
-    return AppriseAlerts(urls) if urls else None
+    try:
+        return AppriseAlerts(urls) if urls else None
+    except ValueError as error:
+        raise SettingsInvalid(f"ALERT_URLS: {error}") from None

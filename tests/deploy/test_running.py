@@ -98,6 +98,12 @@ def machine(tmp_path: Path, postgres: LocalPostgres) -> Iterator[Machine]:
     clear_away(postgres)
 
 
+@pytest.fixture(autouse=True)
+def _only_as_proof(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--proof"):
+        pytest.skip("starts the whole set; runs with --proof")
+
+
 class TestTheSet:
     def test_first_start_makes_a_shop_that_sells(self, machine: Machine) -> None:
         before = _tree(machine.app)

@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from payments.commands import CANNOT, DONE, WRONG
 from payments.db import transaction
 from payments.errors import DiscrepancyNotFound
 from payments.ids import new_id
+from payments.leases import Lease
 from payments.presence import Presence
-from payments.queries import database_now
+from payments.queries import database_now, get_payment_to_change
 from payments.records import DiscrepancyKind
 from payments.resources import WORKER, Resources
 from payments.settings import Settings
@@ -146,7 +148,9 @@ class TestUsage:
         "arguments",
         [
             "recover --limit 0",
-            "check-orders --date yesterday",
+            "check-orders --date tomorrow",
+            "check-orders --date 2999-01-01",
+            f"discrepancies resolve {SOME_ID} --note ''",
             "reconcile --date 2026-13-01",
             "events",
             "events replay --id 17",
@@ -158,7 +162,7 @@ class TestUsage:
     )
     def test_wrong_usage_is_exit_code_2(self, arguments: str) -> None:
         with pytest.raises(SystemExit) as stopped:
-            main(arguments.split())
+            main(shlex.split(arguments))
 
         assert stopped.value.code == CANNOT
 
@@ -196,6 +200,17 @@ class TestRecover:
         assert (nothing, printed.text) == (DONE, "The outcome of every payment is known.\n")
         assert (await read(api))["status"] == "COMPLETED"
         assert await sandbox.captures() == [AMOUNT]
+
+    async def test_does_not_call_known_what_somebody_else_is_asking_about(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, settings: Settings, resources: Resources, printed: Printed
+    ) -> None:
+        await lose_a_confirm(api, sandbox)
+        async with transaction(resources.sessions) as session:
+            payment, now = await get_payment_to_change(session, ORDER)
+            payment.hold(Lease(timedelta(minutes=1), holder=payment.id), at=now)
+
+        assert await commands.recover_now(settings, limit=10, in_json=False) == WRONG
+        assert printed.text == "1 payments are being asked about.\n"
 
 
 class TestDeliver:

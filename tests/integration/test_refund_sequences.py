@@ -73,7 +73,7 @@ class BackOffice:
 
 
 class TestRefunds:
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(day=st.lists(steps, min_size=1, max_size=5))
     async def test_never_exceed_the_capture_and_equal_the_pgs_balance(
         self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources, day: list[Step]

@@ -55,7 +55,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "reports": USABLE_BY_EDGES,
     "commands": {*USABLE_BY_EDGES, "nightly", "reports"},
     "arguments": {"observability", "settings"},
-    "cli_jobs": {"arguments", "commands", "errors", "records", "settings", "usecases"},
+    "cli_jobs": {"arguments", "business_day", "commands", "errors", "records", "settings", "usecases"},
     "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "jobs", "local"},
     "local": set(),
     "__main__": {"cli"},

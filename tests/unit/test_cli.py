@@ -58,6 +58,24 @@ class TestUsage:
         assert main(["migrate"]) == USAGE_WRONG
         assert "DATABASE_URL" in capsys.readouterr().err
 
+    def test_alerts_to_nowhere_are_told_without_a_traceback(
+        self, local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("ALERT_URLS", "nosuchservice://secret-token")
+
+        assert main(["worker"]) == USAGE_WRONG
+        complaint = capsys.readouterr().err
+        assert "ALERT_URLS: Alert URL 1 of 1" in complaint
+        assert "secret-token" not in complaint
+
+    def test_a_terminal_that_belongs_to_a_run_starts_no_other(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("PAYMENTS_RUN_IN", ".data")
+
+        assert main(["run"]) == USAGE_WRONG
+        assert "another terminal" in capsys.readouterr().err
+
     def test_a_database_that_is_away_is_told_without_a_traceback(
         self, local: None, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -1,7 +1,5 @@
 """What load balancers, orchestrators and monitoring ask."""
 
-import time
-from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -21,7 +19,6 @@ log = structlog.get_logger()
 router = APIRouter(tags=["operations"])
 
 NOT_READY: Final = 503
-_STARTED: Final = time.monotonic()
 
 
 @router.get("/health/live", summary="Is the process alive?")
@@ -41,7 +38,7 @@ async def ready(resources: FromResources, response: Response) -> dict[str, objec
         async with transaction(resources.sessions) as session:
             if await present_revision(session) != expected_revision():
                 checks |= {"schema": "not at head: run `payments migrate`", "jobs": "unknown"}
-            elif overdue := await overdue_jobs(session, patience=timedelta(seconds=time.monotonic() - _STARTED)):
+            elif overdue := await overdue_jobs(session, patience=resources.age):
                 checks["jobs"] = f"overdue: {', '.join(overdue)}; is `payments worker` running?"
             if await is_read_only(session):
                 checks["database"] = "read-only"

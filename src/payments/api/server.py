@@ -21,10 +21,6 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     Raises:
         OSError: the address cannot be had; said before anything is opened.
     """
-    # Uvicorn stops cleanly on a signal and then raises it again for whoever was there before: being told to stop is no
-    # failure.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     config = uvicorn.Config(
         create_app(settings),
@@ -37,6 +33,10 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     with socket.create_server((host, port), family=family, backlog=config.backlog) as listener:
         # Head and body of an answer are two writes, and must not wait for each other.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Uvicorn stops cleanly on a signal and then raises it again for whoever was there before: being told to stop is
+        # no failure.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -129,7 +129,7 @@ def _payments_defaults(environ: Mapping[str, str], ports: Ports, url: str, event
     # The sandbox sits beside us and has no limit, so that what its webhooks do not tell shows soon all the same.
     sandbox = {
         "TOSS_API_URL": f"http://{HOST}:{ports.sandbox}",
-        "TOSS_DEPOSIT_CHECK": "10s",
+        "TOSS_DEPOSIT_CHECK": "1m",
         "TOSS_WORKER_RATE": "200",
         **SANDBOX_KEYS,
     }

@@ -30,6 +30,7 @@ STOPPED = 0
 PROBLEM = 1
 WRONG_USAGE = 2
 SERVER_POLL_SECONDS = 0.5
+TAKEN_OVER = "PAYMENTS_RUN_IN"  # by it a terminal says that it was told what a run is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,10 @@ def run(*, port_base: int, data: Path) -> int:
         The exit code: 0 stopped on request, 1 something failed, 2 cannot start as asked.
     """
     began_at = time.monotonic()
-    # Until the programs run, SIGTERM means what Ctrl-C means.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_own_environment(os.environ)
+        # Until the programs run, SIGTERM means what Ctrl-C means.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         ports = _free_ports(port_base)
         _make(data)
         with _databases(os.environ, data) as databases:
@@ -76,6 +78,15 @@ def run(*, port_base: int, data: Path) -> int:
     return code
 
 
+def _check_own_environment(environ: Mapping[str, str]) -> None:
+    """A run that takes what another one was told for its user's wishes would work on that one's database."""
+    if TAKEN_OVER in environ:
+        raise CannotRun(
+            f"This terminal has taken over the environment of the run in {environ[TAKEN_OVER]}. "
+            "Start another run in another terminal."
+        )
+
+
 def _make(data: Path) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -85,7 +96,8 @@ def _make(data: Path) -> None:
 
 def _write_environment(data: Path, environment: Mapping[str, str]) -> None:
     """What our programs run with and the user did not set, for commands in another terminal."""
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())]
+    told = {**environment, TAKEN_OVER: str(data)}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(told.items())]
     file = data / ENVIRONMENT_FILE
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
         written.writelines(lines)

@@ -1,5 +1,6 @@
 """Alert: a person is told of each critical discrepancy, once."""
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -41,5 +42,9 @@ async def _tell(found: Sequence[Discrepancy], *, alerts: Alerts) -> Sequence[Dis
 
 def _in_words(found: Sequence[Discrepancy]) -> Alert:
     title = f"payments: {found[0].kind.value}" if len(found) == 1 else f"payments: {len(found)} discrepancies"
-    lines = [f"{one.kind.value}  {one.subject}  ours {one.ours}  theirs {one.theirs}  id {one.id}" for one in found]
+    lines = [
+        f"{one.kind.value}  {one.subject}  ours {json.dumps(one.ours, ensure_ascii=False)}  "
+        f"theirs {json.dumps(one.theirs, ensure_ascii=False)}  id {one.id}"
+        for one in found
+    ]
     return Alert(title, "\n".join([*lines, "", "payments discrepancies show ID"]))

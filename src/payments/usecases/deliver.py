@@ -97,7 +97,7 @@ async def deliver_now(
         waiting = await _undelivered([one.message_id for one in waiting], sessions=sessions)
         sent += outcomes
         if progress is not None and outcomes:
-            progress(len(sent), len(sent) + len(waiting) - len(refused))
+            progress(len(sent), len(sent) + sum(one.message_id not in refused for one in waiting))
     return sent
 
 
