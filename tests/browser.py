@@ -4,14 +4,17 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
 import uvicorn
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, async_playwright, expect
 
 PATIENCE_MILLISECONDS: Final = 30_000
 _START_SECONDS: Final = 10
@@ -34,26 +37,30 @@ def chromium_path() -> str | None:
 
 
 @pytest.fixture(scope="session")
-async def chromium() -> AsyncIterator[Browser]:
-    """One Chromium and its driver for the run (one for each worker)."""
+def chromium() -> Iterator[str]:
+    """One Chromium for the run (one for each worker); yields the address from which it is driven.
+
+    It is started in a thread with a loop of its own, since the loop of a test ends with it.
+    """
     path = _chromium_or_skip()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
-        yield browser
-        await browser.close()
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_running(path)) as address:
+        yield address
 
 
 @pytest.fixture
-async def browser_page(chromium: Browser) -> AsyncIterator[Page]:
+async def browser_page(chromium: str) -> AsyncIterator[Page]:
     """A fresh page with cookies, storage and cache of its own; the test fails when a script of a visited page threw."""
     errors: list[str] = []
-    context = await chromium.new_context(locale="ko-KR", timezone_id="Asia/Seoul")
-    page = await context.new_page()
-    page.set_default_timeout(PATIENCE_MILLISECONDS)
-    expect.set_options(timeout=PATIENCE_MILLISECONDS)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    await context.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium)
+        context = await browser.new_context(locale="ko-KR", timezone_id="Asia/Seoul")
+        page = await context.new_page()
+        page.set_default_timeout(PATIENCE_MILLISECONDS)
+        expect.set_options(timeout=PATIENCE_MILLISECONDS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        await context.close()
+        await browser.close()
     assert errors == []
 
 
@@ -71,6 +78,22 @@ async def serving(app: FastAPI, *, port: int = 0) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await running
+
+
+@asynccontextmanager
+async def _running(path: str) -> AsyncIterator[str]:
+    with tempfile.TemporaryDirectory(prefix="payments-chromium-", ignore_cleanup_errors=True) as profile:
+        async with async_playwright() as playwright:
+            arguments = (*_ARGUMENTS, "--remote-debugging-port=0")
+            started = await playwright.chromium.launch_persistent_context(profile, executable_path=path, args=arguments)
+            yield _address_of(Path(profile))
+            await started.close()
+
+
+def _address_of(profile: Path) -> str:
+    # Chromium leaves the port that it took, and a path that nobody else knows, in its profile.
+    port, path = (profile / "DevToolsActivePort").read_text(encoding="utf-8").splitlines()
+    return f"ws://127.0.0.1:{port}{path}"
 
 
 def _chromium_or_skip() -> str:

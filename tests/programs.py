@@ -1,6 +1,7 @@
 """Our programs as processes of their own, on loopback."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,9 +18,14 @@ START_SECONDS = 60
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no outgoing connection and no other worker of the tests will take."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12_000 + 1_000 * worker  # below the ports that systems hand out by themselves
+    while True:
+        port = random.randrange(first, first + 1_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 @contextmanager

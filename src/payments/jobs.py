@@ -52,6 +52,7 @@ class Worker:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self.noted: dict[Job, tuple[float, str | None]] = {}
+        self.is_stopping = False  # then nothing more is claimed
         self._crews: dict[Job, Crew] = {}
         self._due: frozenset[Job] = frozenset()
         self._looked_at = float("-inf")
@@ -81,10 +82,12 @@ async def work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_resources(settings, role=WORKER) as resources:
-        scheduler = schedule(Worker(resources))
+        worker = Worker(resources)
+        scheduler = schedule(worker)
         scheduler.start()
         _log_start(settings)
         await stopping.wait()
+        worker.is_stopping = True
         scheduler.pause()
         left = await resources.background.drain(DRAIN_LIMIT)
         scheduler.shutdown(wait=False)
@@ -134,10 +137,14 @@ async def _note(worker: Worker, job: Job, *, error: str | None) -> None:
 
 
 async def _keep_busy(
-    crew: Crew, claim: Callable[[int], Awaitable[Sequence[T]]], do: Callable[[T], Coroutine[object, object, object]]
+    worker: Worker,
+    job: Job,
+    claim: Callable[[int], Awaitable[Sequence[T]]],
+    do: Callable[[T], Coroutine[object, object, object]],
 ) -> None:
-    """Claim and begin as much as the crew has hands for, until nothing is due any more."""
-    while True:
+    """Claim and begin as much as the job's crew has hands for, until nothing is due any more."""
+    crew = worker.crew(job)
+    while not worker.is_stopping:
         await crew.until_free()
         claimed = await claim(crew.free) if crew.free else ()
         for one in claimed:
@@ -149,7 +156,8 @@ async def _keep_busy(
 async def _recover(worker: Worker) -> None:
     held = worker.resources
     await _keep_busy(
-        worker.crew(Job.RECOVER),
+        worker,
+        Job.RECOVER,
         lambda limit: recover.claim_due(sessions=held.sessions, lease=held.pg_lease, limit=limit),
         lambda one: recover.resolve(one, sessions=held.sessions, pg=held.pg),
     )
@@ -158,7 +166,8 @@ async def _recover(worker: Worker) -> None:
 async def _watch(worker: Worker) -> None:
     held, every = worker.resources, worker.resources.settings.toss_deposit_check
     await _keep_busy(
-        worker.crew(Job.WATCH),
+        worker,
+        Job.WATCH,
         lambda limit: recover.claim_due_watches(sessions=held.sessions, lease=held.pg_lease, limit=limit),
         lambda one: recover.look_at(one, every=every, sessions=held.sessions, pg=held.pg),
     )
@@ -167,7 +176,8 @@ async def _watch(worker: Worker) -> None:
 async def _resolve_refunds(worker: Worker) -> None:
     held = worker.resources
     await _keep_busy(
-        worker.crew(Job.REFUNDS),
+        worker,
+        Job.REFUNDS,
         lambda limit: refund.claim_due_refunds(sessions=held.sessions, lease=held.pg_lease, limit=limit),
         lambda one: refund.resolve_refund(one, cause=Cause.RECOVERY, sessions=held.sessions, pg=held.pg),
     )
@@ -176,7 +186,8 @@ async def _resolve_refunds(worker: Worker) -> None:
 async def _give_back(worker: Worker) -> None:
     held = worker.resources
     await _keep_busy(
-        worker.crew(Job.STRAYS),
+        worker,
+        Job.STRAYS,
         lambda limit: give_back.claim_due_strays(sessions=held.sessions, lease=held.pg_lease, limit=limit),
         lambda one: give_back.give_back(one, sessions=held.sessions, pg=held.pg),
     )
@@ -185,7 +196,8 @@ async def _give_back(worker: Worker) -> None:
 async def _expire(worker: Worker) -> None:
     held = worker.resources
     await _keep_busy(
-        worker.crew(Job.EXPIRE),
+        worker,
+        Job.EXPIRE,
         lambda limit: expiry.claim_due_expiries(sessions=held.sessions, lease=held.pg_lease, limit=limit),
         lambda one: expiry.expire(one, sessions=held.sessions, pg=held.pg),
     )
@@ -193,7 +205,7 @@ async def _expire(worker: Worker) -> None:
 
 async def _work_webhooks(worker: Worker) -> None:
     held = worker.resources
-    await held.background.finish(_until_none(lambda: work_webhooks(sessions=held.sessions, pg=held.pg)))
+    await held.background.finish(_until_none(worker, lambda: work_webhooks(sessions=held.sessions, pg=held.pg)))
 
 
 async def _deliver(worker: Worker) -> None:
@@ -205,11 +217,11 @@ async def _deliver(worker: Worker) -> None:
     async def _round() -> int:
         return sum(one.delivered for one in await deliver_due(sessions=held.sessions, subscriber=subscriber))
 
-    await held.background.finish(_until_none(_round))
+    await held.background.finish(_until_none(worker, _round))
 
 
-async def _until_none(work_some: Callable[[], Awaitable[int]]) -> None:
-    while await work_some():
+async def _until_none(worker: Worker, work_some: Callable[[], Awaitable[int]]) -> None:
+    while not worker.is_stopping and await work_some():
         pass
 
 

@@ -191,7 +191,6 @@ class TestWithoutADatabase:
     @pytest.fixture
     async def adrift(self, app: FastAPI, resources: Resources) -> AsyncIterator[httpx.AsyncClient]:
         """The API with its database out of reach."""
-        await resources.engine.dispose()
         app.state.resources = _without_database(resources)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
             yield client

@@ -1,7 +1,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.programs import free_port
 from tests.sandbox.client import ORDER, Toss, until
 from tests.sandbox.conftest import sandbox_in_process
 from tests.sandbox.receiver import receiving, set_up, webhooks
@@ -22,8 +22,7 @@ class Process:
     """`toss-sandbox serve` as a process of its own, on one port and one file."""
 
     def __init__(self, data: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         self._data = data
         self.options: list[str] = []
         self.toss = Toss(httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
