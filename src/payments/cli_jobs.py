@@ -303,9 +303,9 @@ def _replay_events(options: argparse.Namespace) -> int:
 
 
 def _replay_webhooks(options: argparse.Namespace) -> int:
-    from payments.commands import replay_webhooks  # noqa: PLC0415 - as above
+    from payments.commands import replay_webhooks_now  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: replay_webhooks(settings, webhook_id=options.id))
+    return _perform(lambda settings: replay_webhooks_now(settings, webhook_id=options.id))
 
 
 def _list_discrepancies(options: argparse.Namespace) -> int:

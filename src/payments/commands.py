@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from payments import discrepancies, inbox, outbox
+from payments import discrepancies, outbox
 from payments.business_day import yesterday
 from payments.db import transaction
 from payments.errors import OrdersUnavailable, PgUnavailable
@@ -40,6 +40,7 @@ from payments.usecases.nights import Run, run_night_by_hand
 from payments.usecases.reconcile import Cap
 from payments.usecases.recover import recover_all
 from payments.usecases.refund import resolve_refunds
+from payments.usecases.work_webhooks import replay_webhooks
 
 DONE: Final = 0
 WRONG: Final = 1  # something is wrong with the data
@@ -152,10 +153,10 @@ async def replay_events(settings: Settings, *, order_id: str | None, message_id:
     return DONE
 
 
-async def replay_webhooks(settings: Settings, *, webhook_id: UUID | None) -> int:
+async def replay_webhooks_now(settings: Settings, *, webhook_id: UUID | None) -> int:
     """Have webhooks of the PG worked on once more; those that were parked, unless one is named."""
-    async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
-        count = await inbox.replay(session, webhook_id, parked_only=webhook_id is None)
+    async with open_resources(settings, role=COMMAND) as held:
+        count = await replay_webhooks(sessions=held.sessions, webhook_id=webhook_id, parked_only=webhook_id is None)
     _show(f"{count} webhooks will be worked on once more.")
     return DONE
 

@@ -7,16 +7,17 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import date, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from payments.background import Crew
 from payments.business_day import SEOUL
-from payments.db import transaction
+from payments.db import Sessions, transaction
 from payments.due import due_jobs
 from payments.errors import Unavailable
+from payments.leases import Lease
 from payments.nightly import check_orders_of, reconcile_day
 from payments.queries import database_now, note_job, pull_forward, take_back
 from payments.records import Job, Json, NightlyCheck
@@ -34,6 +35,7 @@ from payments.usecases.work_webhooks import work_webhooks
 log = structlog.get_logger()
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 DRAIN_LIMIT: Final = timedelta(seconds=10)
 AT_ONCE: Final = 50  # questions to the PG under way in each of the crews, at the most
@@ -44,6 +46,12 @@ LOOK_EVERY: Final = timedelta(milliseconds=500)  # more often than the most freq
 NOTE_EVERY: Final = timedelta(seconds=10)
 
 Run = Callable[["Worker"], Awaitable[object]]
+
+
+class Claim(Protocol[T_co]):
+    """Takes up to `limit` pieces of due work away from every other worker."""
+
+    def __call__(self, *, sessions: Sessions, lease: Lease, limit: int) -> Awaitable[Sequence[T_co]]: ...
 
 
 class Worker:
@@ -139,14 +147,16 @@ async def _note(worker: Worker, job: Job, *, error: str | None) -> None:
 async def _keep_busy(
     worker: Worker,
     job: Job,
-    claim: Callable[[int], Awaitable[Sequence[T]]],
+    claim: Claim[T],
     do: Callable[[T], Coroutine[object, object, object]],
 ) -> None:
     """Claim and begin as much as the job's crew has hands for, until nothing is due any more."""
-    crew = worker.crew(job)
+    crew, held = worker.crew(job), worker.resources
     while not worker.is_stopping:
         await crew.until_free()
-        claimed = await claim(crew.free) if crew.free else ()
+        if not crew.free:
+            return
+        claimed = await claim(sessions=held.sessions, lease=held.pg_lease, limit=crew.free)
         for one in claimed:
             crew.start(do(one))
         if not claimed:
@@ -158,7 +168,7 @@ async def _recover(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.RECOVER,
-        lambda limit: recover.claim_due(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        recover.claim_due,
         lambda one: recover.resolve(one, sessions=held.sessions, pg=held.pg),
     )
 
@@ -168,7 +178,7 @@ async def _watch(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.WATCH,
-        lambda limit: recover.claim_due_watches(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        recover.claim_due_watches,
         lambda one: recover.look_at(one, every=every, sessions=held.sessions, pg=held.pg),
     )
 
@@ -178,7 +188,7 @@ async def _resolve_refunds(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.REFUNDS,
-        lambda limit: refund.claim_due_refunds(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        refund.claim_due_refunds,
         lambda one: refund.resolve_refund(one, cause=Cause.RECOVERY, sessions=held.sessions, pg=held.pg),
     )
 
@@ -188,7 +198,7 @@ async def _give_back(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.STRAYS,
-        lambda limit: give_back.claim_due_strays(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        give_back.claim_due_strays,
         lambda one: give_back.give_back(one, sessions=held.sessions, pg=held.pg),
     )
 
@@ -198,7 +208,7 @@ async def _expire(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.EXPIRE,
-        lambda limit: expiry.claim_due_expiries(sessions=held.sessions, lease=held.pg_lease, limit=limit),
+        expiry.claim_due_expiries,
         lambda one: expiry.expire(one, sessions=held.sessions, pg=held.pg),
     )
 

@@ -274,7 +274,7 @@ class TestReplay:
         (event,) = await stored(resources)
 
         asked = (None, new_id(), event.id)
-        codes = [await commands.replay_webhooks(settings, webhook_id=webhook_id) for webhook_id in asked]
+        codes = [await commands.replay_webhooks_now(settings, webhook_id=webhook_id) for webhook_id in asked]
 
         assert (before, codes, await outcomes(resources)) == (["orphan"], [DONE] * 3, [None])
         assert [line.split()[0] for line in printed.text.splitlines()] == ["0", "0", "1"]
