@@ -45,11 +45,17 @@ PaymentError
 │   ├── IdempotencyKeyMissing      a request that must not happen twice has no name
 │   └── IdempotencyKeyMalformed    or one that cannot be one
 ├── Unauthenticated                who asks has not shown who they are
+│   ├── CredentialsMissing         this route is for those who do
+│   ├── CredentialsInvalid         unknown, expired, revoked or malformed; never said which
 │   └── WebhookNotGenuine          it is not signed as it must be
+├── NotAllowed                     who asks is known
+│   └── ScopeMissing               and may not do this
+├── TooManyRequests                nothing was looked at; carries when to come back
 ├── PaymentDeclined                the PG refused; carries its code and message
 └── Unavailable                    nothing was changed or lost; come back later
     ├── PgUnavailable              the PG keeps failing and is left alone for a while
     ├── OrdersUnavailable          the order service cannot be asked
+    ├── IdentityUnavailable        the identity provider's keys cannot be had
     └── DatabaseUnavailable        the database cannot be reached, or did not say whether it committed
 """
 
@@ -304,9 +310,42 @@ class Unauthenticated(PaymentError):
     pass
 
 
+class CredentialsMissing(Unauthenticated):
+    code = "credentials_missing"
+    detail = "Send an Authorization header: Bearer, and then an API key or a token."
+
+
+class CredentialsInvalid(Unauthenticated):
+    """One for all reasons: whoever tries out keys is not told how close they came."""
+
+    code = "credentials_invalid"
+    detail = "The API key or token is not valid."
+
+
 class WebhookNotGenuine(Unauthenticated):
     code = "webhook_not_genuine"
     detail = "The signature is missing or wrong."
+
+
+class NotAllowed(PaymentError):
+    pass
+
+
+class ScopeMissing(NotAllowed):
+    code = "scope_missing"
+    detail = "These credentials may not do this."
+
+
+class TooManyRequests(PaymentError):
+    """One client asks more than its share; others are not touched."""
+
+    code = "too_many_requests"
+    detail = "Too many requests. Nothing was looked at; send the request again after Retry-After."
+    retry_after = timedelta(seconds=1)
+
+    def __init__(self, retry_after: timedelta = retry_after) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class PaymentDeclined(PaymentError):
@@ -338,6 +377,11 @@ class PgUnavailable(Unavailable):
 class OrdersUnavailable(Unavailable):
     code = "orders_unavailable"
     detail = "The order service is not answering; nothing was changed. Send the request again shortly."
+
+
+class IdentityUnavailable(Unavailable):
+    code = "identity_unavailable"
+    detail = "Tokens cannot be checked now: the identity provider is not answering. Send the request again shortly."
 
 
 class DatabaseUnavailable(Unavailable):

@@ -13,6 +13,7 @@ from payments.db import Base, listed
 from payments.errors import (
     AmountMismatch,
     PaymentKeyMismatch,
+    PaymentNotFound,
     RefundAlreadyDecided,
     RefundExceedsBalance,
     TaxFreeExceedsRefund,
@@ -187,6 +188,7 @@ class Payment(AskedAbout, Base):
     currency: Mapped[str] = mapped_column(String(3))
     order_name: Mapped[str] = mapped_column(String(100))
     customer_email: Mapped[str] = mapped_column(String(100))
+    owner: Mapped[str | None] = mapped_column(String(255))  # the buyer, by the identity provider's name (`sub`)
     fail_code: Mapped[str | None] = mapped_column(String(100))
     fail_reason: Mapped[str | None] = mapped_column(String(510))  # as long as the PG's messages can be
     attempt: Mapped[int]
@@ -232,6 +234,7 @@ class Payment(AskedAbout, Base):
         order_name: str,
         customer_email: str,
         at: datetime,
+        owner: str | None = None,
         cause: Cause = Cause.API,
     ) -> Self:
         """The first attempt at paying `amount` won for an order. `order_id` and `amount` have been validated."""
@@ -242,6 +245,7 @@ class Payment(AskedAbout, Base):
             method=method,
             order_name=order_name,
             customer_email=customer_email,
+            owner=owner,
             currency=CURRENCY,
             refunded_amount=0,
             is_partial_cancelable=True,
@@ -272,6 +276,21 @@ class Payment(AskedAbout, Base):
         if self.account_bank is None or self.account_number is None:
             return None
         return VirtualAccount(self.account_bank, self.account_number, self.account_holder or "", self.account_due_at)
+
+    def is_hidden_from(self, buyer: str | None) -> bool:
+        """Whether it is none of this buyer's business; None is somebody who is not asked who they are."""
+        return buyer is not None and self.owner != buyer
+
+    def take_over(self, buyer: str) -> None:
+        """A buyer who is known now goes on with what was prepared for nobody in particular.
+
+        Raises:
+            PaymentNotFound: it is somebody else's, or has been paid; whoever asks is not told so.
+        """
+        is_free = self.owner is None and self.status in {PaymentStatus.CREATED, PaymentStatus.FAILED}
+        if not is_free:
+            raise PaymentNotFound
+        self.owner = buyer
 
     def prepare_again(self, *, method: PaymentMethod, order_name: str, customer_email: str, at: datetime) -> None:
         """The buyer opens the payment window once more: no new attempt, but a fresh session."""

@@ -54,6 +54,12 @@ async def get_payment(session: AsyncSession, order_id: str) -> Payment:
     return payment
 
 
+async def owner_of(session: AsyncSession, order_id: str) -> str | None:
+    """Whose payment an order's is; None for nobody's and for none."""
+    owner: str | None = await session.scalar(select(Payment.owner).where(Payment.order_id == order_id))
+    return owner
+
+
 async def get_payment_to_change(session: AsyncSession, order_id: str) -> Locked:
     """The same as `get_payment`, locked as by `lock_payment`."""
     locked = await lock_payment(session, order_id)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from payments.db import Base, listed
@@ -204,6 +204,33 @@ class Discrepancy(Base):
     resolved_at: Mapped[datetime | None]
     resolved_by: Mapped[str | None] = mapped_column(String(100))
     resolution: Mapped[str | None] = mapped_column(Text)
+
+
+class ApiKey(Base):
+    """What a client shows to be let in. The key itself is shown once, to whoever made it, and is not kept."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="hash_is_sha256"),
+        CheckConstraint(
+            "cardinality(scopes) > 0 AND scopes <@ ARRAY['pay', 'read', 'refund']::varchar[]", name="scopes_listed"
+        ),
+        CheckConstraint("prefix ~ '^[A-Za-z0-9]{8}$'", name="prefix_alphabet"),
+        CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
+        # Of those that are valid a name tells which one it is: it stands in histories.
+        Index("uq_api_keys_name_valid", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))  # of the client, for people
+    prefix: Mapped[str] = mapped_column(String(8), unique=True)  # the part of the key that may be seen
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary)  # SHA-256: a key is random, so that nothing can be guessed
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(100))
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None] = mapped_column(String(100))
 
 
 class Process(Base):

@@ -15,6 +15,7 @@ from payments.errors import (
     PaymentClosed,
     PaymentDeclined,
     PaymentKeyMismatch,
+    PaymentNotFound,
     PgUnavailable,
     Unavailable,
 )
@@ -35,6 +36,7 @@ class ConfirmRequest:
     payment_key: str
     order_id: str
     amount: int
+    buyer: str | None = None  # whose payment it has to be, where buyers are known
 
 
 async def confirm(
@@ -54,7 +56,7 @@ async def confirm(
     that the outcome is not known yet.
 
     Raises:
-        PaymentNotFound: the order was never prepared.
+        PaymentNotFound: the order was never prepared, or by another buyer.
         AmountMismatch, PaymentKeyMismatch, NotConfirmable, PaymentClosed: the PG was not asked.
         PaymentDeclined: the PG refused; recorded.
         PgUnavailable: the PG is failing and was not asked; nothing was changed.
@@ -107,6 +109,8 @@ async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Paymen
 
 async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRequest) -> bool:
     """Whether this confirm has been promised or decided before; refuses what can be neither."""
+    if payment.is_hidden_from(asked.buyer):
+        raise PaymentNotFound
     if payment.amount != asked.amount:
         raise AmountMismatch
     if payment.status is PaymentStatus.CANCELLED:

@@ -22,11 +22,12 @@ from payments.errors import (
     PaymentClosed,
     PaymentError,
     PaymentInProgress,
+    PaymentNotFound,
     RedirectNotAllowed,
 )
 from payments.gateways.orders import NoSuchOrder, Order, OrderService, OrdersUnreachable
 from payments.models import Payment
-from payments.queries import database_now, lock_payment
+from payments.queries import database_now, lock_payment, owner_of
 from payments.states import PaymentMethod, PaymentStatus
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class PrepareRequest:
     order_name: str
     success_url: str
     fail_url: str
+    buyer: str | None = None  # whose payment it is, where buyers are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,15 @@ async def prepare(
 
     Raises:
         RedirectNotAllowed, AmountOutOfRange: the request cannot be accepted.
+        PaymentNotFound: it is another buyer's.
         OrderNotFound, OrderAmountMismatch, OrderNotPayable, OrdersUnavailable: what the order service says.
         AmountMismatch: the order was prepared with another amount.
         PaymentInProgress, AwaitingDeposit, AlreadyPaid, PaymentClosed: there is nothing to pay.
         DatabaseUnavailable: nothing was changed, or the same request finds what was.
     """
     _check_request(asked, allowed_origins)
+    if asked.buyer is not None:
+        await _check_owner(asked.order_id, asked.buyer, sessions=sessions)
     if orders is not None:
         _check_order(await orders.find(asked.order_id), asked.amount)
     for _ in range(RACES):
@@ -108,6 +113,7 @@ async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions) -> Prepare
             method=asked.method,
             order_name=asked.order_name,
             customer_email=asked.customer_email,
+            owner=asked.buyer,
             at=await database_now(session),
         )
         session.add(payment)
@@ -115,7 +121,17 @@ async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions) -> Prepare
     return Prepared(payment, is_new=True)
 
 
+async def _check_owner(order_id: str, buyer: str, *, sessions: Sessions) -> None:
+    """Before the order service is asked, whose answer would tell that the order exists."""
+    async with transaction(sessions) as session:
+        owner = await owner_of(session, order_id)
+    if owner is not None and owner != buyer:
+        raise PaymentNotFound
+
+
 def _open_again(payment: Payment, asked: PrepareRequest, *, at: datetime) -> None:
+    if asked.buyer is not None and payment.is_hidden_from(asked.buyer):
+        payment.take_over(asked.buyer)
     if payment.amount != asked.amount:
         raise AmountMismatch
     if payment.status in NOT_PREPARABLE:
