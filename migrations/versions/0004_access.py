@@ -36,13 +36,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("prefix", name=op.f("uq_api_keys_prefix")),
     )
-    op.create_index(
-        "uq_api_keys_name_valid",
-        "api_keys",
-        ["name"],
-        unique=True,
-        postgresql_where=sa.text("revoked_at IS NULL"),
-    )
     op.add_column("payments", sa.Column("owner", sa.String(length=255), nullable=True))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from payments import __version__
 from payments.arguments import Command, add, settings_from_environment
 from payments.cli_jobs import add_jobs
+from payments.cli_keys import add_keys
 from payments.errors import DatabaseUnavailable
 from payments.local.plan import HIGHEST_BASE
 from payments.settings import SettingsInvalid
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         _demo_options,
     )
     add_jobs(commands)
+    add_keys(commands)
     return parser
 
 

@@ -245,7 +245,8 @@ def words(text: str) -> str:
     return text.strip()
 
 
-def _perform(work: Work) -> int:
+def perform(work: Work) -> int:
+    """Read the configuration and do it; a refusal is a line on standard error."""
     settings = settings_from_environment(log_to=sys.stderr)
     try:
         return asyncio.run(work(settings))
@@ -257,19 +258,19 @@ def _perform(work: Work) -> int:
 def _recover(options: argparse.Namespace) -> int:
     from payments.commands import recover_now  # noqa: PLC0415 - the other commands start faster without it
 
-    return _perform(lambda settings: recover_now(settings, limit=options.limit, in_json=options.json))
+    return perform(lambda settings: recover_now(settings, limit=options.limit, in_json=options.json))
 
 
 def _deliver(options: argparse.Namespace) -> int:
     from payments.commands import deliver_events_now  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: deliver_events_now(settings, in_json=options.json))
+    return perform(lambda settings: deliver_events_now(settings, in_json=options.json))
 
 
 def _check_orders(options: argparse.Namespace) -> int:
     from payments.commands import check_orders_now  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: check_orders_now(settings, day=options.date, in_json=options.json))
+    return perform(lambda settings: check_orders_now(settings, day=options.date, in_json=options.json))
 
 
 def _reconcile(options: argparse.Namespace) -> int:
@@ -277,19 +278,19 @@ def _reconcile(options: argparse.Namespace) -> int:
     from payments.usecases.reconcile import USUAL_CAP  # noqa: PLC0415 - as above
 
     cap = None if options.force else USUAL_CAP
-    return _perform(lambda settings: reconcile_now(settings, day=options.date, cap=cap, in_json=options.json))
+    return perform(lambda settings: reconcile_now(settings, day=options.date, cap=cap, in_json=options.json))
 
 
 def _forget(_: argparse.Namespace) -> int:
     from payments.commands import forget_now  # noqa: PLC0415 - as above
 
-    return _perform(forget_now)
+    return perform(forget_now)
 
 
 def _resolve_refunds(options: argparse.Namespace) -> int:
     from payments.commands import resolve_refunds_now  # noqa: PLC0415 - as above
 
-    return _perform(
+    return perform(
         lambda settings: resolve_refunds_now(
             settings, order_id=options.order, limit=options.limit, in_json=options.json
         )
@@ -299,19 +300,19 @@ def _resolve_refunds(options: argparse.Namespace) -> int:
 def _replay_events(options: argparse.Namespace) -> int:
     from payments.commands import replay_events  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: replay_events(settings, order_id=options.order, message_id=options.id))
+    return perform(lambda settings: replay_events(settings, order_id=options.order, message_id=options.id))
 
 
 def _replay_webhooks(options: argparse.Namespace) -> int:
     from payments.commands import replay_webhooks_now  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: replay_webhooks_now(settings, webhook_id=options.id))
+    return perform(lambda settings: replay_webhooks_now(settings, webhook_id=options.id))
 
 
 def _list_discrepancies(options: argparse.Namespace) -> int:
     from payments.commands import list_discrepancies  # noqa: PLC0415 - as above
 
-    return _perform(
+    return perform(
         lambda settings: list_discrepancies(
             settings, kind=options.kind, resolved_too=options.all, limit=options.limit, in_json=options.json
         )
@@ -321,16 +322,16 @@ def _list_discrepancies(options: argparse.Namespace) -> int:
 def _show_discrepancy(options: argparse.Namespace) -> int:
     from payments.commands import show_discrepancy  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: show_discrepancy(settings, options.id, in_json=options.json))
+    return perform(lambda settings: show_discrepancy(settings, options.id, in_json=options.json))
 
 
 def _resolve_discrepancy(options: argparse.Namespace) -> int:
     from payments.commands import resolve_discrepancy  # noqa: PLC0415 - as above
 
-    return _perform(lambda settings: resolve_discrepancy(settings, options.id, note=options.note, by=options.by))
+    return perform(lambda settings: resolve_discrepancy(settings, options.id, note=options.note, by=options.by))
 
 
 def _check_worker(_: argparse.Namespace) -> int:
     from payments.commands import check_worker  # noqa: PLC0415 - as above
 
-    return _perform(check_worker)
+    return perform(check_worker)

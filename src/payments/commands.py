@@ -4,12 +4,15 @@ import getpass
 import os
 import sys
 from collections.abc import Callable
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from payments import discrepancies, outbox
+from payments.access import KeyText, Scope, read_key
 from payments.business_day import yesterday
 from payments.db import transaction
 from payments.errors import OrdersUnavailable, PgUnavailable
@@ -24,6 +27,7 @@ from payments.reports import (
     as_table,
     discrepancy_report,
     discrepancy_rows,
+    key_rows,
     recovered_rows,
     recovered_summary,
     resolved_rows,
@@ -36,6 +40,7 @@ from payments.settings import Settings
 from payments.states import Cause, RefundStatus
 from payments.usecases.deliver import deliver_now
 from payments.usecases.forget import forget
+from payments.usecases.keys import NewKey, create_key, list_keys, revoke_key
 from payments.usecases.nights import Run, run_night_by_hand
 from payments.usecases.reconcile import Cap
 from payments.usecases.recover import recover_all
@@ -137,7 +142,7 @@ async def resolve_discrepancy(settings: Settings, discrepancy_id: UUID, *, note:
         if found.resolved_at is not None:
             return _cannot(f"{found.resolved_by} resolved it before: {found.resolution}")
         found.resolved_at = await database_now(session)
-        found.resolved_by = (by or _user())[:100]
+        found.resolved_by = _person(by)
         found.resolution = note
     _show(f"{found.kind.value} of {found.subject} is resolved.")
     return DONE
@@ -169,12 +174,66 @@ async def forget_now(settings: Settings) -> int:
     return DONE
 
 
+@dataclass(frozen=True, slots=True)
+class WantedKey:
+    """A key as a person asks for it."""
+
+    name: str
+    scopes: frozenset[Scope]
+    by: str | None
+    lives: timedelta | None
+    from_file: Path | None
+
+
+async def create_key_now(settings: Settings, wanted: WantedKey) -> int:
+    """Make an API key and print it; or take one that was made elsewhere, which is not printed."""
+    given = _key_in(wanted.from_file) if wanted.from_file else None
+    if wanted.from_file and given is None:
+        return _cannot(f"{wanted.from_file} cannot be read, or holds no API key.")
+    new = NewKey(wanted.name, wanted.scopes, _person(wanted.by), wanted.lives, given)
+    async with open_resources(settings, role=COMMAND) as held:
+        key = await create_key(new, sessions=held.sessions)
+    if given is None:
+        print("This is the key. It is not kept and cannot be shown again:", file=sys.stderr)
+        _show(key.text)
+    else:
+        _show(f"The key {key.prefix} of {wanted.name} is valid.")
+    return DONE
+
+
+def _key_in(file: Path) -> KeyText | None:
+    try:
+        return read_key(file.read_text(encoding="ascii").strip())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+async def list_keys_now(settings: Settings, *, revoked_too: bool, in_json: bool) -> int:
+    """Print who can show a key, and what for."""
+    async with open_resources(settings, role=COMMAND) as held:
+        rows = key_rows(await list_keys(sessions=held.sessions, revoked_too=revoked_too))
+    _show_rows(rows, nothing="There is no API key.", summary=f"Found: {len(rows)}.", in_json=in_json)
+    return DONE
+
+
+async def revoke_key_now(settings: Settings, prefix: str, *, by: str | None) -> int:
+    """Make a key worthless."""
+    async with open_resources(settings, role=COMMAND) as held:
+        key = await revoke_key(prefix, by=_person(by), sessions=held.sessions)
+    _show(f"The key {key.prefix} of {key.name} is revoked.")
+    return DONE
+
+
 async def check_worker(settings: Settings) -> int:
     """Whether a worker of this machine is alive: what a container's health check asks."""
     async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
         alive = await is_alive(session, name_begins=f"{here(WORKER)}:")
     _show("A worker of this machine is alive." if alive else "No worker of this machine says that it is alive.")
     return DONE if alive else WRONG
+
+
+def _person(name: str | None) -> str:
+    return (name or _user())[:100]
 
 
 def _user() -> str:

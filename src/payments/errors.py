@@ -4,7 +4,8 @@ PaymentError
 ├── NotFound
 │   ├── PaymentNotFound            no payment for this order or payment key
 │   ├── OrderNotFound              the order service does not know the order
-│   └── DiscrepancyNotFound        no discrepancy has this id
+│   ├── DiscrepancyNotFound        no discrepancy has this id
+│   └── ApiKeyNotFound             no API key has this prefix
 ├── Conflict                       the request is well formed, and the state says no
 │   ├── AmountMismatch             another amount than the payment was prepared with
 │   ├── OrderAmountMismatch        another amount than the order service holds
@@ -92,6 +93,11 @@ class OrderNotFound(NotFound):
 class DiscrepancyNotFound(NotFound):
     code = "discrepancy_not_found"
     detail = "There is no discrepancy with this id."
+
+
+class ApiKeyNotFound(NotFound):
+    code = "api_key_not_found"
+    detail = "There is no API key with this prefix."
 
 
 class Conflict(PaymentError):

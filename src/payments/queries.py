@@ -13,7 +13,7 @@ from payments.db import Base
 from payments.errors import PaymentNotFound
 from payments.leases import DEAD_AFTER, Lease
 from payments.models import CHECK_DELAYS, AskedAbout, Payment, PaymentEvent, Refund, StrayCapture
-from payments.records import IdempotentRequest, Job, JobRun, OutboxMessage, Process, ReceivedWebhook
+from payments.records import ApiKey, IdempotentRequest, Job, JobRun, OutboxMessage, Process, ReceivedWebhook
 from payments.states import PaymentStatus, RefundStatus
 
 SAFETY_NET_AFTER: Final = timedelta(minutes=10)
@@ -58,6 +58,17 @@ async def owner_of(session: AsyncSession, order_id: str) -> str | None:
     """Whose payment an order's is; None for nobody's and for none."""
     owner: str | None = await session.scalar(select(Payment.owner).where(Payment.order_id == order_id))
     return owner
+
+
+async def api_key(session: AsyncSession, prefix: str) -> ApiKey | None:
+    """The key with this prefix, valid or not."""
+    return await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
+
+
+async def api_keys(session: AsyncSession, *, revoked_too: bool) -> Sequence[ApiKey]:
+    """Every key, newest first."""
+    keys = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+    return (await session.scalars(keys if revoked_too else keys.where(ApiKey.revoked_at.is_(None)))).all()
 
 
 async def get_payment_to_change(session: AsyncSession, order_id: str) -> Locked:

@@ -217,12 +217,10 @@ class ApiKey(Base):
         ),
         CheckConstraint("prefix ~ '^[A-Za-z0-9]{8}$'", name="prefix_alphabet"),
         CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
-        # Of those that are valid a name tells which one it is: it stands in histories.
-        Index("uq_api_keys_name_valid", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(80))  # of the client, for people
+    name: Mapped[str] = mapped_column(String(80))  # of the client; it may have two keys while one replaces the other
     prefix: Mapped[str] = mapped_column(String(8), unique=True)  # the part of the key that may be seen
     key_hash: Mapped[bytes] = mapped_column(LargeBinary)  # SHA-256: a key is random, so that nothing can be guessed
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))

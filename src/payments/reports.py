@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from payments.records import Discrepancy, Json
+from payments.records import ApiKey, Discrepancy, Json
 from payments.snapshots import iso
 from payments.states import PaymentStatus, RefundStatus
 from payments.usecases.deliver import Sent
@@ -39,6 +39,22 @@ def as_lines(report: Mapping[str, Json]) -> str:
         else:
             lines.append(f"{name.ljust(width)}  {_cell(value)}")
     return "\n".join(lines)
+
+
+def key_rows(keys: Sequence[ApiKey]) -> Rows:
+    return [
+        {
+            "prefix": key.prefix,
+            "name": key.name,
+            "scopes": ",".join(key.scopes),
+            "createdAt": iso(key.created_at),
+            "createdBy": key.created_by,
+            "expiresAt": iso(key.expires_at),
+            "revokedAt": iso(key.revoked_at),
+            "revokedBy": key.revoked_by,
+        }
+        for key in keys
+    ]
 
 
 def recovered_rows(recovered: Sequence[Recovered]) -> Rows:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from payments.alerts import Alerts, AppriseAlerts
 from payments.background import Background
 from payments.db import Sessions, create_engine, create_sessions
+from payments.gateways.identity import IdentityProvider, JwksClient
 from payments.gateways.orders import OrdersClient, OrderService
 from payments.gateways.pg import PaymentGateway
 from payments.gateways.subscribers import Subscriber, SubscriberClient
@@ -35,6 +36,7 @@ class Resources:
     orders: OrderService | None
     subscriber: Subscriber | None
     alerts: Alerts | None
+    identity: IdentityProvider | None
     background: Background = field(default_factory=Background)
     opened_at: float = field(default_factory=time.monotonic)
 
@@ -80,14 +82,21 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
         )
         orders = await stack.enter_async_context(OrdersClient(settings.orders_url)) if settings.orders_url else None
         subscriber = await stack.enter_async_context(_subscriber(settings)) if settings.events_url else None
+        identity = await stack.enter_async_context(_identity(settings)) if settings.jwt_jwks_url else None
         presence.start()
         stack.push_async_callback(presence.stop)
-        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, alerts)
+        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, alerts, identity)
 
 
 def _subscriber(settings: Settings) -> SubscriberClient:
     secrets = [secret.get_secret_value() for secret in settings.events_secrets]
     return SubscriberClient(settings.events_url or "", secrets=secrets)
+
+
+def _identity(settings: Settings) -> JwksClient:
+    return JwksClient(
+        settings.jwt_jwks_url or "", issuer=settings.jwt_issuer or "", audience=settings.jwt_audience or ""
+    )
 
 
 def _alerts(settings: Settings) -> Alerts | None:

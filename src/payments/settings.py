@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -58,6 +58,28 @@ def split_list(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
 
 
+class Rate(NamedTuple):
+    """At most `requests` in `seconds`, evenly refilled."""
+
+    requests: int
+    seconds: float
+
+
+def parse_rate(text: object) -> object:
+    """`300/minute`, `20/s`, `5000/hour` as a Rate.
+
+    Raises:
+        ValueError: it is written in another way.
+    """
+    if not isinstance(text, str):
+        return text
+    found = re.fullmatch(r"([1-9][0-9]{0,6})/(s|second|m|minute|h|hour)", text)
+    if found is None:
+        raise ValueError("must be a rate such as 20/second, 300/minute or 5000/hour")
+    return Rate(int(found[1]), UNITS[found[2][0]])
+
+
+RateSetting = Annotated[Rate, BeforeValidator(parse_rate)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta())]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 SecretNames = Annotated[tuple[SecretStr, ...], BeforeValidator(split_list)]
@@ -84,11 +106,20 @@ class Settings(BaseModel):
     events_secrets: SecretNames = ()
     alert_urls: SecretNames = ()
     allowed_origins: Names = ()
+    # The identity provider that knows the shop's buyers: where its keys are, and what its tokens have to say.
+    jwt_jwks_url: str | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    # How often a client may ask: each address of buyers, each of webhooks, each API key, each who shows a wrong key.
+    rate_limit_buyers: RateSetting = Rate(300, 60.0)
+    rate_limit_webhooks: RateSetting = Rate(3000, 60.0)
+    rate_limit_clients: RateSetting = Rate(3000, 60.0)
+    rate_limit_failures: RateSetting = Rate(20, 60.0)
     log_format: LogFormat = LogFormat.JSON
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._urls(), *self._keys(), *self._production()]
+        problems = [*self._urls(), *self._keys(), *self._identity(), *self._production()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -124,6 +155,14 @@ class Settings(BaseModel):
             return ["TOSS_CLIENT_KEY and TOSS_SECRET_KEY must be a pair: both test or live, both widget or API keys"]
         return []
 
+    def _identity(self) -> list[str]:
+        named = [self.jwt_jwks_url, self.jwt_issuer, self.jwt_audience]
+        if any(named) and not all(named):
+            return ["JWT_JWKS_URL, JWT_ISSUER and JWT_AUDIENCE belong together: set all or none"]
+        if self.jwt_jwks_url is not None and not _is_http(self.jwt_jwks_url):
+            return ["JWT_JWKS_URL must be an http(s) URL"]
+        return []
+
     def _production(self) -> list[str]:
         if self.environment is not Environment.PRODUCTION:
             return []
@@ -132,6 +171,8 @@ class Settings(BaseModel):
             problems.append("ENVIRONMENT=production needs live Toss keys (ENVIRONMENT=local takes test keys)")
         if not self.toss_api_url.startswith("https://"):
             problems.append("ENVIRONMENT=production needs an https TOSS_API_URL")
+        if self.jwt_jwks_url is not None and not self.jwt_jwks_url.startswith("https://"):
+            problems.append("ENVIRONMENT=production needs an https JWT_JWKS_URL")
         if not self.allowed_origins:
             problems.append("ENVIRONMENT=production needs ALLOWED_ORIGINS")
         return problems

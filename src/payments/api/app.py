@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from payments import __version__
-from payments.api import events, health, payments, problems, webhooks
+from payments.api import access, events, health, payments, problems, webhooks
 from payments.api.front_door import FrontDoor, RequestLog
+from payments.api.rate_limits import Limits, RateLimits
 from payments.resources import API, open_resources
 from payments.settings import Environment, Settings
 
@@ -36,14 +37,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(events.router)
     app.include_router(webhooks.router)
     app.include_router(health.router)
+    access.check_every_route(app)
+    app.state.limits = limits = Limits.of(settings)
+    app.state.known_keys = access.KnownKeys()
     # The last one added is the outermost: without CORS headers no page could read the front door's problems.
     app.add_middleware(FrontDoor)
+    app.add_middleware(RateLimits, limits=limits)
     app.add_middleware(RequestLog)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["content-type", "x-request-id"],
+        allow_headers=["authorization", "content-type", "x-request-id"],
         expose_headers=["retry-after", "x-request-id"],
         max_age=600,
     )
@@ -65,5 +70,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
 def _log_start(settings: Settings) -> None:
     log.info("api.started", environment=settings.environment.value, toss=settings.toss_api_url)
+    if settings.jwt_jwks_url is None:
+        log.info("api.buyers_not_known", hint="set JWT_JWKS_URL, and a payment belongs to whoever prepared it")
     if settings.orders_url is None:
         log.warning("api.amounts_not_checked", hint="set ORDERS_URL, or the amount is what the browser says")

@@ -1,6 +1,5 @@
 """What a route asks for."""
 
-import hashlib
 import re
 from typing import Annotated, Final
 
@@ -45,11 +44,5 @@ def get_idempotency_key(request: Request) -> str:
     return key
 
 
-def get_client(request: Request) -> str:
-    """Whose idempotency keys these are: two clients with different credentials never meet each other's."""
-    return hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
-
-
 FromResources = Annotated[Resources, Depends(get_resources)]
 FromIdempotencyKey = Annotated[str, Depends(get_idempotency_key)]
-FromClient = Annotated[str, Depends(get_client)]

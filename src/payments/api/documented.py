@@ -4,7 +4,16 @@ from collections import defaultdict
 from http import HTTPStatus
 
 from payments.api.problems import HTTP_PROBLEMS, MEDIA_TYPE, status_of, tells_when_to_come_back
-from payments.errors import NotGivenBack, PaymentDeclined, PaymentError
+from payments.errors import (
+    CredentialsInvalid,
+    CredentialsMissing,
+    IdentityUnavailable,
+    NotGivenBack,
+    PaymentDeclined,
+    PaymentError,
+    ScopeMissing,
+    TooManyRequests,
+)
 
 Responses = dict[int | str, dict[str, object]]
 
@@ -40,6 +49,8 @@ RETRY_AFTER: dict[str, object] = {
 
 # What any route can answer before it has read anything.
 EVERYWHERE = (400, 413, 415, 422, 500)
+# What a route that is not for everybody can answer before it has looked at anything.
+GUARDED = (CredentialsMissing, CredentialsInvalid, ScopeMissing, TooManyRequests, IdentityUnavailable)
 
 
 def refusals(*errors: type[PaymentError]) -> Responses:

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
+from payments.api.access import FromReader
 from payments.api.deps import FromResources
-from payments.api.documented import refusals
+from payments.api.documented import GUARDED, refusals
 from payments.api.schemas import FeedAnswer, FeedEvent
 from payments.db import transaction
 from payments.errors import DatabaseUnavailable
@@ -25,8 +26,8 @@ After = Annotated[
 Limit = Annotated[int, Query(ge=1, le=MOST_AT_ONCE)]
 
 
-@router.get("/events", summary="Read the events", responses=refusals(DatabaseUnavailable))
-async def read_events(resources: FromResources, after: After = None, limit: Limit = 100) -> FeedAnswer:
+@router.get("/events", summary="Read the events", responses=refusals(*GUARDED, DatabaseUnavailable))
+async def read_events(resources: FromResources, _: FromReader, after: After = None, limit: Limit = 100) -> FeedAnswer:
     """The events behind a place, at most `limit`, in an order in which none ever appears before what was read.
 
     Of one payment they come in the order of their sequence. Ask again with `next` for what follows, also after an empty

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Response
 
-from payments.api.deps import IDEMPOTENCY_KEY_PARAMETER, FromClient, FromIdempotencyKey, FromResources
-from payments.api.documented import RETRY_AFTER, Responses, refusals
+from payments.access import Anonymous, Caller, Client
+from payments.api.access import FromPayer, FromReader, FromReaderOfOne, FromRefunder, buyer_of
+from payments.api.deps import IDEMPOTENCY_KEY_PARAMETER, FromIdempotencyKey, FromResources
+from payments.api.documented import GUARDED, RETRY_AFTER, Responses, refusals
 from payments.api.idempotent import once
 from payments.api.schemas import (
     CancelAnswer,
@@ -21,7 +23,9 @@ from payments.api.schemas import (
     PaymentKey,
     PrepareBody,
     PreparedAnswer,
+    StatusAnswer,
     payment_answer,
+    status_answer,
 )
 from payments.db import transaction
 from payments.errors import (
@@ -70,7 +74,7 @@ from payments.queries import get_payment, get_payment_by_key, history, refunds_o
 from payments.resources import Resources
 from payments.states import EVER_CAPTURED, PaymentStatus
 from payments.usecases.cancel import CancelOutcome, cancel, order_of_key
-from payments.usecases.confirm import confirm
+from payments.usecases.confirm import ConfirmRequest, confirm
 from payments.usecases.idempotency import Name
 from payments.usecases.prepare import prepare
 
@@ -89,6 +93,8 @@ POLL_AFTER_SECONDS: Final = 2  # the first look at an unknown outcome comes afte
             "description": "Prepared before, with the same amount; or reopened after a failure",
         },
         **refusals(
+            *GUARDED,
+            PaymentNotFound,
             OrderNotFound,
             AmountMismatch,
             OrderAmountMismatch,
@@ -105,14 +111,16 @@ POLL_AFTER_SECONDS: Final = 2  # the first look at an unknown outcome comes afte
         ),
     },
 )
-async def prepare_payment(body: PrepareBody, resources: FromResources, response: Response) -> PreparedAnswer:
+async def prepare_payment(
+    body: PrepareBody, caller: FromPayer, resources: FromResources, response: Response
+) -> PreparedAnswer:
     """Make a payment for an order, or find it again, and answer all that the payment window needs.
 
     The amount is checked with the order service where one is configured. After a failure the payment is reopened as
     a new attempt.
     """
     prepared = await prepare(
-        body.request(),
+        body.request(buyer=buyer_of(caller)),
         sessions=resources.sessions,
         orders=resources.orders,
         allowed_origins=resources.settings.allowed_origins,
@@ -131,6 +139,7 @@ async def prepare_payment(body: PrepareBody, resources: FromResources, response:
             "headers": RETRY_AFTER,
         },
         **refusals(
+            *GUARDED,
             PaymentDeclined,
             PaymentNotFound,
             AmountMismatch,
@@ -143,13 +152,15 @@ async def prepare_payment(body: PrepareBody, resources: FromResources, response:
         ),
     },
 )
-async def confirm_payment(body: ConfirmBody, resources: FromResources, response: Response) -> PaymentAnswer:
+async def confirm_payment(
+    body: ConfirmBody, caller: FromPayer, resources: FromResources, response: Response
+) -> PaymentAnswer:
     """Take the money of a prepared payment, with what the payment window's redirect brought back.
 
     Repeating it answers what is recorded and never charges again. 202 means that the outcome is not known yet; it is
     never a failure.
     """
-    payment = await _confirm_timed(body, resources)
+    payment = await _confirm_timed(body.request(buyer=buyer_of(caller)), resources)
     if payment.status is PaymentStatus.PENDING:
         response.status_code = 202
         response.headers["retry-after"] = str(POLL_AFTER_SECONDS)
@@ -163,6 +174,7 @@ CANCEL_RESPONSES: Final[Responses] = {
         "headers": RETRY_AFTER,
     },
     **refusals(
+        *GUARDED,
         IdempotencyKeyMissing,
         IdempotencyKeyMalformed,
         IdempotencyKeyReused,
@@ -204,7 +216,7 @@ async def cancel_payment_of_order(
     order_id: Annotated[OrderId, Path(alias="orderId")],
     body: CancelBody,
     key: FromIdempotencyKey,
-    client: FromClient,
+    client: FromRefunder,
     resources: FromResources,
 ) -> Response:
     """Give up a payment that was not paid, or give captured money back, wholly or in part.
@@ -217,8 +229,8 @@ async def cancel_payment_of_order(
     async def _find() -> str:
         return order_id
 
-    name = Name.of(client, key, content=f"cancel order {order_id} {body.model_dump_json()}")
-    return await _cancel_once(name, _find, body, resources=resources)
+    name = Name.of(client.identity, key, content=f"cancel order {order_id} {body.model_dump_json()}")
+    return await _cancel_once(name, _find, body, client=client, resources=resources)
 
 
 @router.post(
@@ -232,7 +244,7 @@ async def cancel_payment(
     payment_key: Annotated[PaymentKey, Path(alias="paymentKey")],
     body: CancelBody,
     key: FromIdempotencyKey,
-    client: FromClient,
+    client: FromRefunder,
     resources: FromResources,
 ) -> Response:
     """The same as for the order, by the PG's key of its present attempt."""
@@ -240,43 +252,45 @@ async def cancel_payment(
     async def _find() -> str:
         return await order_of_key(payment_key, sessions=resources.sessions)
 
-    name = Name.of(client, key, content=f"cancel payment {payment_key} {body.model_dump_json()}")
-    return await _cancel_once(name, _find, body, resources=resources)
+    name = Name.of(client.identity, key, content=f"cancel payment {payment_key} {body.model_dump_json()}")
+    return await _cancel_once(name, _find, body, client=client, resources=resources)
 
 
 @router.get(
     "/orders/{orderId}",
     summary="Where an order's payment stands",
-    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+    responses=refusals(*GUARDED, PaymentNotFound, DatabaseUnavailable),
 )
 async def read_payment_of_order(
-    order_id: Annotated[OrderId, Path(alias="orderId")], resources: FromResources
-) -> PaymentAnswer:
+    order_id: Annotated[OrderId, Path(alias="orderId")], caller: FromReaderOfOne, resources: FromResources
+) -> PaymentAnswer | StatusAnswer:
+    """The whole payment for the back office and for the buyer whose it is; for everybody else the status alone."""
     async with transaction(resources.sessions) as session:
         payment = await get_payment(session, order_id)
-        return payment_answer(payment, await refunds_of(session, payment.id))
+        return _as_seen_by(caller, payment, await refunds_of(session, payment.id))
 
 
 @router.get(
     "/{paymentKey}",
     summary="Where a payment stands",
-    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+    responses=refusals(*GUARDED, PaymentNotFound, DatabaseUnavailable),
 )
 async def read_payment(
-    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], resources: FromResources
-) -> PaymentAnswer:
+    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], caller: FromReaderOfOne, resources: FromResources
+) -> PaymentAnswer | StatusAnswer:
+    """The same by the PG's key, also by the key of an earlier attempt."""
     async with transaction(resources.sessions) as session:
         payment = await get_payment_by_key(session, payment_key)
-        return payment_answer(payment, await refunds_of(session, payment.id))
+        return _as_seen_by(caller, payment, await refunds_of(session, payment.id))
 
 
 @router.get(
     "/{paymentKey}/events",
     summary="A payment's timeline",
-    responses=refusals(PaymentNotFound, DatabaseUnavailable),
+    responses=refusals(*GUARDED, PaymentNotFound, DatabaseUnavailable),
 )
 async def read_events(
-    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], resources: FromResources
+    payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], _: FromReader, resources: FromResources
 ) -> EventsAnswer:
     """Every move of the payment since it was prepared, oldest first, over all its attempts."""
     async with transaction(resources.sessions) as session:
@@ -284,12 +298,18 @@ async def read_events(
         return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
 
 
+def _as_seen_by(caller: Caller, payment: Payment, refunds: Sequence[Refund]) -> PaymentAnswer | StatusAnswer:
+    if payment.is_hidden_from(buyer_of(caller)):
+        raise PaymentNotFound
+    return status_answer(payment, refunds) if isinstance(caller, Anonymous) else payment_answer(payment, refunds)
+
+
 async def _cancel_once(
-    name: Name, find_order: Callable[[], Awaitable[str]], body: CancelBody, *, resources: Resources
+    name: Name, find_order: Callable[[], Awaitable[str]], body: CancelBody, *, client: Client, resources: Resources
 ) -> Response:
     async def _cancel(request_id: UUID) -> Response:
         outcome = await cancel(
-            body.request(await find_order(), request_id=request_id),
+            body.request(await find_order(), request_id=request_id, actor=client.name),
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
@@ -315,12 +335,12 @@ async def _refunds(payment: Payment, resources: Resources) -> Sequence[Refund]:
         return await refunds_of(session, payment.id)
 
 
-async def _confirm_timed(body: ConfirmBody, resources: Resources) -> Payment:
+async def _confirm_timed(asked: ConfirmRequest, resources: Resources) -> Payment:
     started = time.monotonic()
     outcome = "refused"
     try:
         payment = await confirm(
-            body.request(),
+            asked,
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,

@@ -14,13 +14,17 @@ from starlette.responses import JSONResponse, Response
 from payments.errors import (
     Busy,
     Conflict,
+    CredentialsInvalid,
+    CredentialsMissing,
     InvalidIdempotencyKey,
     InvalidRequest,
+    NotAllowed,
     NotFound,
     NotGivenBack,
     PaymentDeclined,
     PaymentError,
     RefundAccountRefused,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -34,6 +38,8 @@ STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
     (RefundAccountRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidIdempotencyKey, HTTPStatus.BAD_REQUEST),
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
+    (NotAllowed, HTTPStatus.FORBIDDEN),
+    (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -41,7 +47,9 @@ STATUSES: Final[tuple[tuple[type[PaymentError], int], ...]] = (
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
-COME_BACK: Final = (Unavailable, Busy)
+COME_BACK: Final = (Unavailable, Busy, TooManyRequests)
+# RFC 9110, section 11.6.1: whoever must show something is told what.
+SHOW_CREDENTIALS: Final = (CredentialsMissing, CredentialsInvalid)
 
 # What a request can get wrong before it reaches a use case: code and sentence by status.
 HTTP_PROBLEMS: Final[dict[int, tuple[str, str]]] = {
@@ -109,6 +117,8 @@ def refusal(error: PaymentError) -> Response:
         extra = {"pgCode": error.pg_code, "pgMessage": error.pg_message}
     if isinstance(error, InvalidRequest):
         extra = {"errors": [{"field": error.field, "message": error.detail}]}
+    if isinstance(error, SHOW_CREDENTIALS):
+        headers = {"www-authenticate": "Bearer"}
     if isinstance(error, COME_BACK):
         headers = {"retry-after": str(math.ceil(error.retry_after.total_seconds()))}
     return problem(status_of(type(error)), error.code, error.detail, extra=extra, headers=headers)

@@ -82,7 +82,7 @@ class PrepareBody(Body):
     success_url: Annotated[Url, Field(examples=["https://shop.example/success"])]
     fail_url: Annotated[Url, Field(examples=["https://shop.example/fail"])]
 
-    def request(self) -> PrepareRequest:
+    def request(self, *, buyer: str | None) -> PrepareRequest:
         return PrepareRequest(
             order_id=self.order_id,
             amount=self.amount,
@@ -91,6 +91,7 @@ class PrepareBody(Body):
             order_name=self.order_name or self.order_id,
             success_url=self.success_url,
             fail_url=self.fail_url,
+            buyer=buyer,
         )
 
 
@@ -99,8 +100,8 @@ class ConfirmBody(Body):
     order_id: OrderId
     amount: Amount
 
-    def request(self) -> ConfirmRequest:
-        return ConfirmRequest(self.payment_key, self.order_id, self.amount)
+    def request(self, *, buyer: str | None) -> ConfirmRequest:
+        return ConfirmRequest(self.payment_key, self.order_id, self.amount, buyer)
 
 
 class RefundReceiveAccount(Body):
@@ -149,12 +150,13 @@ class CancelBody(Body):
     ] = 0
     refund_receive_account: RefundReceiveAccount | None = None
 
-    def request(self, order_id: str, *, request_id: UUID) -> CancelRequest:
+    def request(self, order_id: str, *, request_id: UUID, actor: str) -> CancelRequest:
         account = self.refund_receive_account
         return CancelRequest(
             order_id=order_id,
             reason=self.cancel_reason,
             request_id=request_id,
+            actor=actor,
             amount=self.cancel_amount,
             tax_free_amount=self.tax_free_amount,
             account=account.account() if account else None,
@@ -251,6 +253,18 @@ class PaymentAnswer(Answer):
     version: int
 
 
+class StatusAnswer(Answer):
+    """Where a payment stands, for whoever knows its order number: no amount, no key, nothing of anybody."""
+
+    model_config = ConfigDict(extra="forbid")  # so that the description tells it from a whole payment
+
+    order_id: str
+    status: PaymentStatus
+    reason: str
+    next_action: NextAction
+    next_check_at: datetime | None
+
+
 class EventAnswer(Answer):
     """One move of a payment, `from` null for the first."""
 
@@ -333,4 +347,16 @@ def payment_answer(payment: Payment, refunds: Sequence[Refund] = ()) -> PaymentA
             "nextAction": explanation.next_action,
             "nextCheckAt": next_check_at(payment, refunds),
         }
+    )
+
+
+def status_answer(payment: Payment, refunds: Sequence[Refund] = ()) -> StatusAnswer:
+    """The same for whoever may see no more than that."""
+    explanation = explain(payment, refunds)
+    return StatusAnswer(
+        order_id=payment.order_id,
+        status=payment.status,
+        reason=explanation.reason,
+        next_action=explanation.next_action,
+        next_check_at=next_check_at(payment, refunds),
     )

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from payments.api.deps import FromResources
 from payments.api.documented import refusals
 from payments.api.problems import http_problem
-from payments.errors import DatabaseUnavailable, WebhookNotGenuine
+from payments.errors import DatabaseUnavailable, TooManyRequests, WebhookNotGenuine
 from payments.gateways.toss_events import MalformedEvent, read_event
 from payments.settings import Settings, Unsigned
 from payments.usecases.receive_webhook import ACTED_ON, Delivery, Received, Trust, receive_webhook
@@ -70,7 +70,7 @@ BODY: Final[dict[str, object]] = {
     "/toss",
     summary="Take an event of Toss",
     response_model=dict[str, str],
-    responses=refusals(WebhookNotGenuine, DatabaseUnavailable),
+    responses=refusals(WebhookNotGenuine, TooManyRequests, DatabaseUnavailable),
     openapi_extra=BODY,
 )
 async def receive_toss_webhook(request: Request, resources: FromResources) -> dict[str, str] | Response:

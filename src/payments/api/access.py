@@ -1,0 +1,203 @@
+"""Who asks, found out from what they show, and whether this route is for them."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import structlog
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from prometheus_client import Counter
+
+from payments.access import Anonymous, Buyer, Caller, Client, KeyText, Scope, looks_like_key, read_key
+from payments.api.deps import FromResources
+from payments.api.rate_limits import Limits, address_of
+from payments.errors import (
+    CredentialsInvalid,
+    CredentialsMissing,
+    IdentityUnavailable,
+    PaymentError,
+    ScopeMissing,
+)
+from payments.gateways.identity import Identified, IdentityProvider, IdentityUnreachable, NotIdentified
+from payments.resources import Resources
+from payments.usecases.keys import find_client
+
+log = structlog.get_logger()
+
+LONGEST_NAME: Final = 80
+MOST_KNOWN_KEYS: Final = 1000
+
+_refused = Counter("access_refused", "Requests that were not let in, by the code of the refusal", ["code"])
+
+# Only for the API's description; what stands in the header is read below, more strictly.
+_BEARER: Final = HTTPBearer(
+    scheme_name="bearer",
+    description="An API key (`payk_...`), or a token of the shop's identity provider.",
+    auto_error=False,
+)
+
+
+class KnownKeys:
+    """Digests of keys that were valid a moment ago: they are not taken for guesses while somebody else guesses."""
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, key: KeyText) -> bool:
+        return key.digest in self._digests
+
+    def add(self, key: KeyText) -> None:
+        self._digests[key.digest] = None
+        self._digests.move_to_end(key.digest)
+        if len(self._digests) > MOST_KNOWN_KEYS:
+            self._digests.popitem(last=False)
+
+
+async def get_caller(request: Request, resources: FromResources, _: Annotated[object, Depends(_BEARER)]) -> Caller:
+    """Who asks. Whoever shows something wrong is refused also where nothing has to be shown.
+
+    Raises:
+        CredentialsInvalid: what they show proves nothing.
+        TooManyRequests: they have shown too much that proves nothing, or ask too often.
+        IdentityUnavailable, DatabaseUnavailable: nobody can tell at this moment.
+    """
+    given = request.headers.getlist("authorization")
+    if not given:
+        return Anonymous()
+    limits: Limits = request.app.state.limits
+    address = address_of(request.scope)
+    try:
+        caller = await _recognise(given, request, resources)
+    except CredentialsInvalid:
+        limits.failures.take(address)
+        raise
+    match caller:
+        case Client(identity=identity):
+            limits.clients.take(identity)
+        case _:
+            limits.buyers.take(address)
+    return caller
+
+
+async def _recognise(given: list[str], request: Request, resources: Resources) -> Caller:
+    token = _bearer(given)
+    if looks_like_key(token):
+        return await _client_of_key(token, request, resources)
+    if resources.identity is None:
+        raise CredentialsInvalid
+    return await _caller_of_token(token, resources.identity, issuer=resources.settings.jwt_issuer or "")
+
+
+def _bearer(given: list[str]) -> str:
+    """The one token (RFC 6750, section 2.1)."""
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not token.isascii():
+        raise CredentialsInvalid
+    return token
+
+
+async def _client_of_key(token: str, request: Request, resources: Resources) -> Client:
+    key = read_key(token)
+    if key is None:
+        raise CredentialsInvalid
+    limits: Limits = request.app.state.limits
+    known: KnownKeys = request.app.state.known_keys
+    if key not in known:
+        # Before the database is asked: who guesses must not keep it busy, from one address or at one key from many.
+        limits.failures.check(address_of(request.scope))
+        limits.failures.check(key.prefix)
+    try:
+        client = await find_client(key, sessions=resources.sessions)
+    except CredentialsInvalid:
+        limits.failures.take(key.prefix)
+        raise
+    known.add(key)
+    return client
+
+
+async def _caller_of_token(token: str, identity: IdentityProvider, *, issuer: str) -> Caller:
+    match await identity.identify(token):
+        case Identified(subject, words):
+            scopes = frozenset(scope for scope in Scope if scope.value in words)
+            if not scopes:
+                return Buyer(subject)
+            # The subject may be longer than what a history has room for.
+            digest = hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
+            return Client(f"token {subject}"[:LONGEST_NAME], f"token {digest}", scopes)
+        case NotIdentified(reason):
+            log.info("access.token_refused", reason=reason)
+            raise CredentialsInvalid
+        case IdentityUnreachable():
+            raise IdentityUnavailable
+
+
+@dataclass(frozen=True)
+class Requires:
+    """The rule of a route: which clients may use it, and who else."""
+
+    scope: Scope
+    buyers: bool = False  # known buyers too, for what is theirs
+    anybody: bool = False  # and where buyers are not known, everybody
+
+    async def __call__(
+        self, request: Request, resources: FromResources, caller: Annotated[Caller, Depends(get_caller)]
+    ) -> Caller:
+        try:
+            self._check(caller, buyers_are_known=resources.identity is not None)
+        except (CredentialsMissing, ScopeMissing) as error:
+            self._note(request, caller, error)
+            raise
+        return caller
+
+    def _check(self, caller: Caller, *, buyers_are_known: bool) -> None:
+        match caller:
+            case Client(scopes=scopes) if self.scope not in scopes:
+                raise ScopeMissing
+            case Buyer() if not self.buyers:
+                raise ScopeMissing
+            case Anonymous() if not self.anybody or buyers_are_known:
+                raise CredentialsMissing
+
+    def _note(self, request: Request, caller: Caller, error: PaymentError) -> None:
+        _refused.labels(error.code).inc()
+        who = caller.name if isinstance(caller, Client) else type(caller).__name__.lower()
+        route = request.scope["route"].path
+        log.warning("access.refused", code=error.code, who=who, method=request.method, route=route, needs=self.scope)
+
+
+PAY: Final = Requires(Scope.PAY, buyers=True, anybody=True)
+READ_ONE: Final = Requires(Scope.READ, buyers=True, anybody=True)
+READ: Final = Requires(Scope.READ)
+REFUND: Final = Requires(Scope.REFUND)
+
+FromPayer = Annotated[Caller, Security(PAY, scopes=[Scope.PAY])]
+FromReaderOfOne = Annotated[Caller, Security(READ_ONE, scopes=[Scope.READ])]
+FromReader = Annotated[Caller, Security(READ, scopes=[Scope.READ])]
+FromRefunder = Annotated[Client, Security(REFUND, scopes=[Scope.REFUND])]
+
+# Who asks is of no account here: Toss signs, or is asked itself, and what machines ask for says nothing of anybody.
+OPEN: Final = frozenset({"/webhook/toss", "/health/live", "/health/ready", "/metrics"})
+
+
+def buyer_of(caller: Caller) -> str | None:
+    """Whose payments these may be: a known buyer's own, or anybody's."""
+    return caller.subject if isinstance(caller, Buyer) else None
+
+
+def check_every_route(app: FastAPI) -> None:
+    """Every route has a rule, or is named as open.
+
+    Raises:
+        LookupError: one has none, so that nobody can forget it.
+    """
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path not in OPEN and not _has_rule(route.dependant):
+            raise LookupError(f"{route.path} says nothing of who may use it")
+
+
+def _has_rule(dependant: Dependant) -> bool:
+    return isinstance(dependant.call, Requires) or any(_has_rule(inner) for inner in dependant.dependencies)

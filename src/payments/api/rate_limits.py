@@ -1,0 +1,124 @@
+"""How often whom: every client has a share of its own, and one that asks for more gets 429 before anything is read."""
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Self
+
+from prometheus_client import Counter
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from payments.api.problems import refusal
+from payments.errors import TooManyRequests
+from payments.settings import Rate, Settings
+
+MOST_CLIENTS: Final = 50_000  # remembered by one limit: about 10 MB; then the one that was seen least recently goes
+# Whoever has an IPv6 network has at least this much of it (RFC 6177).
+IPV6_PREFIX: Final = 64
+WEBHOOKS: Final = "/webhook/"
+BUYERS: Final = ("/payments/", "/events")
+
+_limited = Counter("requests_limited", "Requests that were answered 429, by the limit", ["limit"])
+
+
+class Limit:
+    """One limit for many clients: the generic cell rate algorithm (ITU-T I.371), one number for each client.
+
+    Written here, because what is to withstand an attack by many addresses must cost the same for each request and
+    bounded memory, which the libraries' stores do not promise.
+    """
+
+    def __init__(
+        self, name: str, rate: Rate, *, clock: Callable[[], float] = time.monotonic, most: int = MOST_CLIENTS
+    ) -> None:
+        self._name = name
+        self._interval = rate.seconds / rate.requests
+        self._burst = rate.seconds - self._interval
+        self._clock = clock
+        self._most = most
+        self._free_at: OrderedDict[str, float] = OrderedDict()  # when all of a client's share is there again
+
+    def check(self, client: str) -> None:
+        """Refuse a client that has used up its share, without counting.
+
+        Raises:
+            TooManyRequests: it says when there is something again.
+        """
+        now = self._clock()
+        wait = max(self._free_at.get(client, now), now) - now - self._burst
+        if wait > 0:
+            _limited.labels(self._name).inc()
+            raise TooManyRequests(timedelta(seconds=wait))
+
+    def take(self, client: str) -> None:
+        """Count one request of a client.
+
+        Raises:
+            TooManyRequests: as `check`; then it is not counted.
+        """
+        self.check(client)
+        now = self._clock()
+        self._free_at[client] = max(self._free_at.get(client, now), now) + self._interval
+        self._free_at.move_to_end(client)
+        if len(self._free_at) > self._most:
+            self._free_at.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one process; several processes each have their own."""
+
+    buyers: Limit
+    webhooks: Limit
+    clients: Limit
+    failures: Limit
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            Limit("buyers", settings.rate_limit_buyers),
+            Limit("webhooks", settings.rate_limit_webhooks),
+            Limit("clients", settings.rate_limit_clients),
+            Limit("failures", settings.rate_limit_failures),
+        )
+
+
+class RateLimits:
+    """Refuses those who show nothing by their address; who shows something is known, and limited, later."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = self._limit_of(scope) if scope["type"] == "http" else None
+        if limit is not None:
+            try:
+                limit.take(address_of(scope))
+            except TooManyRequests as error:
+                scope["problem_code"] = error.code
+                await refusal(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _limit_of(self, scope: Scope) -> Limit | None:
+        path: str = scope["path"]
+        if path.startswith(WEBHOOKS):
+            return self._limits.webhooks
+        shows_something = "authorization" in Headers(scope=scope)
+        return self._limits.buyers if path.startswith(BUYERS) and not shows_something else None
+
+
+def address_of(scope: Scope) -> str:
+    """Whose request it is, as far as an address can tell; of IPv6 the network, whose owner has all its addresses."""
+    host = scope["client"][0] if scope.get("client") else ""
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.ip_network((host.partition("%")[0], IPV6_PREFIX), strict=False))
+    except ValueError:
+        return host
