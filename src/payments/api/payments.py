@@ -70,6 +70,7 @@ from payments.errors import (
     RefundExceedsBalance,
     RefundInProgress,
     RefundNotNow,
+    RefundOverLimit,
     RefundRefused,
     RequestInProgress,
     RequestOvertaken,
@@ -210,6 +211,7 @@ CANCEL_RESPONSES: Final[Responses] = {
         RefundDeadlinePassed,
         RefundAccountRefused,
         RefundNotNow,
+        RefundOverLimit,
         ConcurrentUpdate,
         DatabaseUnavailable,
     ),
@@ -320,7 +322,7 @@ async def _cancel_once(
 ) -> Response:
     async def _cancel(request_id: UUID) -> Response:
         outcome = await cancel(
-            body.request(await find_order(), request_id=request_id, actor=client.name),
+            body.request(await find_order(), request_id=request_id, client=client),
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,
