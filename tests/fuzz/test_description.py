@@ -5,10 +5,13 @@ Schemathesis makes the requests: such as the description allows, such as it forb
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -58,6 +61,7 @@ SHARE_OF_WALKS: Final = 0.3
 STEPS: Final = 8
 TELLING: Final = 8  # characters: what is shorter stands in our own words too
 FEWEST_CHARACTERS: Final = 3  # different ones: zeros stand in a bound of ours
+ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{6,64}")
 READINESS: Final = "/health/ready"
 BASE: Final = "http://api"
 
@@ -209,7 +213,7 @@ class TestDescription:
             self._ask(api, operation, mode, times=share)
         self._walk(api, until=cases)
 
-        print("\n".join(f"{count:>6} {what}" for what, count in sorted(api.statuses.items())))  # noqa: T201 - the figures
+        print("\n".join(f"{times:>6} {what}" for what, times in sorted(api.statuses.items())))  # noqa: T201 - the figures
         assert api.asked >= cases
         assert set(REACHED) <= set(api.statuses), "the walks did not get anywhere"
 
@@ -258,10 +262,28 @@ def make_payable(api: Api, case: Case) -> None:
 
 
 def a_walk(api: Api) -> type[APIStateMachine]:
+    numbers = count(1)
+
     class Walk(api.schema.as_state_machine()):  # type: ignore[misc] # made of the description
+        def setup(self) -> None:
+            self.number = next(numbers)
+
         def call(self, case: Case, **_: object) -> Response:
+            self._have_orders_of_its_own(case)
             make_payable(api, case)
             return Response.from_any(api.ask(case))
+
+        def _have_orders_of_its_own(self, case: Case) -> None:
+            """Another walk's payments would decide what comes of this one, and Hypothesis wants to know."""
+            holders = [holder for holder in (case.body, case.path_parameters) if isinstance(holder, dict)]
+            for holder in holders:
+                order_id = holder.get("orderId")
+                if isinstance(order_id, str) and ORDER_ID.fullmatch(order_id):
+                    holder["orderId"] = self._own(order_id)
+
+        def _own(self, order_id: str) -> str:
+            begin = f"walk-{self.number}-"
+            return order_id if order_id.startswith(begin) else begin + sha256(order_id.encode()).hexdigest()[:16]
 
         def validate_response(self, response: Response, case: Case, **_: object) -> None:
             case.validate_response(response, checks=checks(ALWAYS))
