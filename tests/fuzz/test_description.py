@@ -6,9 +6,10 @@ Schemathesis makes the requests: such as the description allows, such as it forb
 import asyncio
 import json
 import re
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
@@ -20,8 +21,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Flaky
 from schemathesis import BaseSchema, GenerationMode
 from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
+from schemathesis.core.failures import FailureGroup
 from schemathesis.core.result import Ok
 from schemathesis.core.transport import Response
 from schemathesis.generation.stateful import run_state_machine_as_test
@@ -83,6 +86,7 @@ class Api:
     http: httpx.AsyncClient
     window: httpx.Client
     statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
 
     @property
     def asked(self) -> int:
@@ -94,6 +98,14 @@ class Api:
         assert repeated(case, answer) == [], f"{case.method} {case.path} repeats what was sent: {answer.text[:300]}"
         assert_problem(answer)
         return answer
+
+    @contextmanager
+    def keeping_what_is_wrong(self) -> Iterator[None]:
+        try:
+            yield
+        except (AssertionError, FailureGroup) as error:
+            self.wrong.append("".join(traceback.format_exception(error)))
+            raise
 
     def check(self, case: Case, answer: httpx.Response, *names: str) -> None:
         case.validate_response(answer, checks=checks(names), headers=dict(answer.request.headers))
@@ -236,7 +248,11 @@ class TestDescription:
         """Prepare, pay, read, give back, in every order that the links of the description allow."""
         walk = a_walk(api)
         while api.asked < until:
-            run_state_machine_as_test(walk, settings=so_many(50, steps=STEPS))
+            # The ids and times of real answers make two walks differ, which Hypothesis takes for a fault of the test;
+            # what is wrong with an answer is kept beside it.
+            with suppress(Flaky):
+                run_state_machine_as_test(walk, settings=so_many(50, steps=STEPS))
+            assert api.wrong == []
 
 
 def so_many(times: int, *, steps: int = 1) -> hypothesis_settings:
@@ -271,7 +287,8 @@ def a_walk(api: Api) -> type[APIStateMachine]:
         def call(self, case: Case, **_: object) -> Response:
             self._have_orders_of_its_own(case)
             make_payable(api, case)
-            return Response.from_any(api.ask(case))
+            with api.keeping_what_is_wrong():
+                return Response.from_any(api.ask(case))
 
         def _have_orders_of_its_own(self, case: Case) -> None:
             """Another walk's payments would decide what comes of this one, and Hypothesis wants to know."""
@@ -286,6 +303,7 @@ def a_walk(api: Api) -> type[APIStateMachine]:
             return order_id if order_id.startswith(begin) else begin + sha256(order_id.encode()).hexdigest()[:16]
 
         def validate_response(self, response: Response, case: Case, **_: object) -> None:
-            case.validate_response(response, checks=checks(ALWAYS))
+            with api.keeping_what_is_wrong():
+                case.validate_response(response, checks=checks(ALWAYS))
 
     return Walk
