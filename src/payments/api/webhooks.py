@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from payments.api.deps import FromResources
 from payments.api.documented import refusals
 from payments.api.problems import http_problem
+from payments.card_numbers import mask
 from payments.errors import DatabaseUnavailable, WebhookNotGenuine
 from payments.gateways.toss_events import MalformedEvent, read_event
 from payments.settings import Settings, Unsigned
@@ -100,7 +101,7 @@ def _delivery(request: Request, body: bytes) -> Delivery:
         signatures=headers.getlist(SIGNATURE),
         toss_signatures=headers.getlist(TOSS_SIGNATURE),
         transmission_times=headers.getlist(TRANSMISSION_TIME),
-        transmission_id=transmission_id if _TRANSMISSION_ID.fullmatch(transmission_id) else None,
+        transmission_id=mask(transmission_id) if _TRANSMISSION_ID.fullmatch(transmission_id) else None,
     )
 
 

@@ -11,6 +11,8 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from payments.card_numbers import mask
+
 log = structlog.get_logger()
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -91,7 +93,7 @@ _Word = Annotated[str, Field(max_length=200), AfterValidator(_storable)]  # it m
 
 class _OrderWire(_Wire):
     order_id: _Word
-    status: _Word
+    status: Annotated[_Word, AfterValidator(mask)]
     amount: int = Field(ge=0)
     refunded_amount: int | None = Field(default=None, ge=0)
 

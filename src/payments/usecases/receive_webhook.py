@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import inbox
+from payments.card_numbers import mask_json
 from payments.db import Sessions, transaction
 from payments.errors import WebhookNotGenuine
 from payments.inbox import Incoming, VerifiedBy
@@ -128,7 +129,7 @@ def _incoming(event: PgEvent, delivery: Delivery, verified_by: VerifiedBy) -> In
         status=event.status,
         transmission_id=delivery.transmission_id,
         verified_by=verified_by,
-        body=delivery.body,
+        body=mask_json(delivery.body),
     )
 
 
