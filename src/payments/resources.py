@@ -1,5 +1,6 @@
 """What the programs hold open while they run: the database, the PG client, the clients of the order service."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,8 @@ from payments.settings import Settings, SettingsInvalid
 
 API: Final = "api"  # the role in which a buyer may be waiting
 WORKER: Final = "worker"
+# Webhooks stored at the same time: half of the connections, so that a flood of them leaves the buyers the other half.
+WEBHOOKS_AT_ONCE: Final = 4
 COMMAND: Final = "command"
 
 
@@ -36,6 +39,7 @@ class Resources:
     subscriber: Subscriber | None
     alerts: Alerts | None
     background: Background = field(default_factory=Background)
+    webhook_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WEBHOOKS_AT_ONCE))
     opened_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -1,7 +1,8 @@
 """The route that Toss calls: parse, store, answer; what follows from an event is the workers' business."""
 
+import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +14,7 @@ from payments.api.problems import http_problem
 from payments.card_numbers import mask
 from payments.errors import DatabaseUnavailable, WebhookNotGenuine
 from payments.gateways.toss_events import MalformedEvent, read_event
+from payments.resources import Resources
 from payments.settings import Settings, Unsigned
 from payments.usecases.receive_webhook import ACTED_ON, Delivery, Received, Trust, receive_webhook
 
@@ -25,6 +27,10 @@ TOSS_SIGNATURE: Final = "tosspayments-webhook-signature"
 TRANSMISSION_TIME: Final = "tosspayments-webhook-transmission-time"
 TRANSMISSION_ID: Final = "tosspayments-webhook-transmission-id"
 _TRANSMISSION_ID: Final = re.compile(r"[!-~]{1,100}")
+
+# Toss repeats what is not answered within ten seconds
+# (https://docs.tosspayments.com/guides/v2/webhook); storing one that has its turn takes two at most.
+LONGEST_WAIT: Final = timedelta(seconds=7)
 
 _REFUSED: Final = ("unknown", "nothing", "refused")
 _received = Counter(
@@ -80,9 +86,8 @@ async def receive_toss_webhook(request: Request, resources: FromResources) -> di
     Nothing that stands in an event is believed: it makes a worker ask Toss, and what Toss says then is recorded.
     """
     delivery = _delivery(request, await request.body())
-    trust, now = _trust(resources.settings), datetime.now(UTC)
     try:
-        received = await receive_webhook(delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions)
+        received = await _receive_in_turn(delivery, resources)
     except MalformedEvent as error:
         _received.labels(*_REFUSED).inc()
         return http_problem(400, detail=f"Not an event of Toss: {error}.")
@@ -91,6 +96,19 @@ async def receive_toss_webhook(request: Request, resources: FromResources) -> di
         raise
     _count(received)
     return {"status": "stored"}
+
+
+async def _receive_in_turn(delivery: Delivery, resources: Resources) -> Received:
+    trust, now = _trust(resources.settings), datetime.now(UTC)
+    try:
+        async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+            await resources.webhook_slots.acquire()
+    except TimeoutError:
+        raise DatabaseUnavailable from None
+    try:
+        return await receive_webhook(delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions)
+    finally:
+        resources.webhook_slots.release()
 
 
 def _delivery(request: Request, body: bytes) -> Delivery:
