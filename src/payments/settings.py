@@ -134,6 +134,8 @@ class Settings(BaseModel):
             problems.append("ENVIRONMENT=production needs an https TOSS_API_URL")
         if not self.allowed_origins:
             problems.append("ENVIRONMENT=production needs ALLOWED_ORIGINS")
+        if not all(origin.startswith("https://") for origin in self.allowed_origins):
+            problems.append("ENVIRONMENT=production needs https ALLOWED_ORIGINS: a payment key comes back in the address")
         return problems
 
 
