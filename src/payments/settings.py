@@ -135,7 +135,7 @@ class Settings(BaseModel):
         if not self.allowed_origins:
             problems.append("ENVIRONMENT=production needs ALLOWED_ORIGINS")
         if not all(origin.startswith("https://") for origin in self.allowed_origins):
-            problems.append("ENVIRONMENT=production needs https ALLOWED_ORIGINS: a payment key comes back in the address")
+            problems.append("ENVIRONMENT=production needs https ALLOWED_ORIGINS: payment keys come back there")
         return problems
 
 
