@@ -11,7 +11,7 @@ import hmac
 import json
 import random
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
@@ -76,9 +76,19 @@ Rewrite = Callable[[Forger, str, Arriving], str | None]  # the same for the text
 Rebuild = Callable[[Forger, bytes], bytes | None]  # and for a body
 
 
-def genuine_deliveries(chance: random.Random, count: int) -> list[Arriving]:
-    """Signed in either way or in both, under either secret, no two with one body."""
-    return [_a_genuine_one(chance, number) for number in range(count)]
+def genuine_deliveries(chance: random.Random, count: int, *, at: datetime = AT) -> list[Arriving]:
+    """Signed in either way or in both, under either secret, around one moment, no two with one body."""
+    return [_a_genuine_one(chance, number, at) for number in range(count)]
+
+
+def changed(forger: Forger, changes: Mapping[str, Change]) -> Iterator[tuple[str, Arriving]]:
+    """Without end: a genuine delivery after a change that applies to it, and the name of the change."""
+    names = list(changes)
+    while True:
+        name = forger.chance.choice(names)
+        arriving = changes[name](forger, forger.chance.choice(forger.seen))
+        if arriving is not None:
+            yield name, arriving
 
 
 def hex_digest(body: bytes, key: bytes) -> str:
@@ -90,16 +100,16 @@ def toss_value(body: bytes, sent: str, key: bytes) -> str:
     return f"v1:{base64.b64encode(mac).decode()}"
 
 
-def _a_genuine_one(chance: random.Random, number: int) -> Arriving:
+def _a_genuine_one(chance: random.Random, number: int, at: datetime) -> Arriving:
     body = _an_event(chance, number)
     secret = chance.choice((TEXT_SECRET, HEX_SECRET))
     zone = timezone(timedelta(hours=chance.choice((0, 9, -5))))
-    sent = (AT + timedelta(seconds=chance.randint(-300, 300))).astimezone(zone).isoformat()
+    sent = (at + timedelta(seconds=chance.randint(-240, 240))).astimezone(zone).isoformat()
     key = bytes.fromhex(secret) if secret == HEX_SECRET and number % 2 else secret.encode()
     ours = Delivery(body, signatures=(hex_digest(body, secret.encode()),))
     tosss = Delivery(body, toss_signatures=(toss_value(body, sent, key),), transmission_times=(sent,))
     both = replace(tosss, signatures=ours.signatures)
-    return Arriving((ours, tosss, both)[number % 3])
+    return Arriving((ours, tosss, both)[number % 3], at)
 
 
 def _an_event(chance: random.Random, number: int) -> bytes:

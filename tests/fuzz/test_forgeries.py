@@ -3,7 +3,6 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -14,7 +13,7 @@ from payments.card_numbers import mask_json
 from payments.errors import WebhookNotGenuine
 from payments.gateways.toss_events import MalformedEvent, read_event
 from payments.usecases.receive_webhook import is_signed
-from tests.fuzz.forgeries import FORGERIES, TRUST, VARIANTS, Arriving, Change, Forger, genuine_deliveries
+from tests.fuzz.forgeries import FORGERIES, TRUST, VARIANTS, Arriving, Forger, changed, genuine_deliveries
 
 SEEDS: Final = range(20261122, 20261132)
 IN_ALL: Final = 20_000
@@ -38,16 +37,6 @@ def reads(body: bytes) -> None:
         mask_json(body)
 
 
-def changed(forger: Forger, changes: dict[str, Change]) -> Iterator[tuple[str, Arriving]]:
-    """Without end: a genuine delivery after a change that applies to it."""
-    names = list(changes)
-    while True:
-        name = forger.chance.choice(names)
-        arriving = changes[name](forger, forger.chance.choice(forger.seen))
-        if arriving is not None:
-            yield name, arriving
-
-
 class TestForged:
     @pytest.mark.parametrize("seed", SEEDS)
     def test_is_never_taken_for_genuine(
@@ -57,7 +46,7 @@ class TestForged:
         count = (IN_ALL_WITH_PROOF if in_proof else IN_ALL) // len(SEEDS)
         chance = random.Random(seed)
         forger = Forger(chance, genuine_deliveries(chance, SEEN))
-        forgeries = changed(forger, dict(FORGERIES))
+        forgeries = changed(forger, FORGERIES)
         made: Counter[str] = Counter()
         accepted = []
 
@@ -81,7 +70,7 @@ class TestForged:
         chance = random.Random(SEEDS[0])
         forger = Forger(chance, genuine_deliveries(chance, SEEN))
         seen = {(one.delivery.body, *map(tuple, lines(one)), one.at) for one in forger.seen}
-        forgeries = changed(forger, dict(FORGERIES))
+        forgeries = changed(forger, FORGERIES)
 
         made = [next(forgeries)[1] for _ in range(2_000)]
 
@@ -99,7 +88,7 @@ class TestGenuine:
     def test_is_let_in_in_every_spelling_that_the_formats_allow(self) -> None:
         chance = random.Random(SEEDS[0])
         forger = Forger(chance, genuine_deliveries(chance, SEEN))
-        variants = changed(forger, dict(VARIANTS))
+        variants = changed(forger, VARIANTS)
 
         refused = [
             name for name, arriving in (next(variants) for _ in range(1_000)) if not is_taken_for_genuine(arriving)
