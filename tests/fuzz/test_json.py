@@ -16,7 +16,7 @@ from payments.gateways.toss_wire import is_order_id, is_payment_key, is_transact
 
 SEED: Final = 20261122
 TEXTS: Final = 10_000
-TEXTS_WITH_PROOF: Final = 500_000
+TEXTS_WITH_PROOF: Final = 200_000
 SCALARS: Final = (
     *("0", "-0", "1", "15000", "-1", "1.5", "1e3", "1E400", "-1e400", "1e-400", "0.1e1", "9" * 400, "9" * 4_301, "NaN"),
     *("Infinity", "-Infinity", "true", "false", "null", "True", "None", "01", "+1", ".5", "1.", "0x1", "1_000", "--1"),

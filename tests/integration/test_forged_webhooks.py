@@ -7,17 +7,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import func, text, update
 
 from payments.api.app import create_app
 from payments.card_numbers import has_card_number
 from payments.db import transaction
+from payments.gateways.toss import TossClient
 from payments.gateways.toss_events import read_event
 from payments.records import ReceivedWebhook
 from payments.resources import WEBHOOKS_AT_ONCE, Resources
@@ -49,7 +52,19 @@ from tests.integration.webhook_world import (
     stored,
     transmitted,
 )
-from tests.integration.world import ORDER, Sandbox, announced, discrepancy_kinds, paid, read, settings_for, until
+from tests.integration.world import (
+    ORDER,
+    SECRET_KEY,
+    Sandbox,
+    announced,
+    confirm_body,
+    discrepancy_kinds,
+    paid,
+    prepared,
+    read,
+    settings_for,
+    until,
+)
 
 SEEDS: Final = (20261122, 20261123, 20261124, 20261125)
 IN_ALL: Final = 300
@@ -410,7 +425,37 @@ async def some_wait(resources: Resources) -> bool:
         return bool(await session.scalar(waiting) == WEBHOOKS_AT_ONCE)
 
 
+@asynccontextmanager
+async def a_toss_that_refuses(told: str) -> AsyncIterator[TossClient]:
+    """Every confirm is refused in these words."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(403, json={"code": "REJECT_CARD_PAYMENT", "message": told})
+
+    async with TossClient(
+        base_url="http://toss.example", secret_key=SECRET_KEY, transport=httpx.MockTransport(answer)
+    ) as pg:
+        yield pg
+
+
 class TestCardNumbers:
+    async def test_in_the_words_of_the_pg_are_masked_wherever_they_are_kept_and_shown(
+        self, app: FastAPI, api: httpx.AsyncClient, resources: Resources
+    ) -> None:
+        await prepared(api)
+        async with a_toss_that_refuses(f"{CARD} 한도초과") as pg:
+            app.state.resources = replace(resources, pg=pg)
+            refused = await api.post("/payments/confirm", json=confirm_body("payment-key-1"))
+            app.state.resources = resources
+
+        payment = await read(api)
+        events = (await api.get("/payments/payment-key-1/events")).json()["events"]
+        feed = (await api.get("/events")).text
+        assert (refused.status_code, refused.json()["pgMessage"]) == (402, f"{MASKED} 한도초과")
+        assert payment["failure"] == {"code": "REJECT_CARD_PAYMENT", "message": f"{MASKED} 한도초과"}
+        assert events[-1]["message"] == f"{MASKED} 한도초과"
+        assert "4111" not in feed
+
     async def test_in_an_event_are_masked_before_it_is_kept(self, api: httpx.AsyncClient, resources: Resources) -> None:
         event = {**a_hint(ORDER, status=CARD), "eventType": f"CARD {CARD}", CARD: {"number": 4111111111111111}}
         escaped = as_sent({**a_hint(ORDER), "x": "CARD"}).replace(b"CARD", rb"\u0034111111111111111")

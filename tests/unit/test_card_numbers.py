@@ -2,16 +2,15 @@
 
 import random
 import re
-import sys
 import unicodedata
-from types import FrameType
 from typing import Final
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from payments.card_numbers import has_card_number, mask
+from payments.card_numbers import has_card_number, mask, mask_json
+from tests.steps import steps
 
 VISA: Final = "4111111111111111"
 CARDS: Final = (
@@ -123,6 +122,42 @@ class TestFound:
         assert mask(text) == "************1111 ************4444 / ***********0005"
 
 
+class TestInJson:
+    @pytest.mark.parametrize(
+        ("body", "masked"),
+        [
+            (b'{"a":"4111 1111 1111 1111"}', b'{"a":"**** **** **** 1111"}'),
+            (b'{"a": 4111111111111111 , "b":[1.5e3]}', b'{"a": "************1111" , "b":[1.5e3]}'),
+            (b"[-4111111111111111,4111111111111111.0]", b'["-************1111","************1111.0"]'),
+            (b'{"4111111111111111":"\\\\"}', b'{"************1111":"\\\\"}'),
+            (rb'["\"4111111111111111\\","\n"]', rb'["\"************1111\\","\n"]'),
+            (rb'["\u0034111111111111111","\u00e9"]', rb'["************1111","\u00e9"]'),
+            (rb'["4111\u00201111 1111-1111"]', rb'["**** **** ****-1111"]'),
+        ],
+    )
+    def test_are_masked_in_texts_names_and_numbers(self, body: bytes, masked: bytes) -> None:
+        assert mask_json(body) == masked
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{ "number" : "12345678****123*",\n"amount":15000 }',
+            rb'{"a":"\uD1A0\uc2a4 \/ \u0034","b":20261122143000018,"c":"010-1234-5678"}',
+            b'["4111","1111","1111","1111"]',
+            b"[4111,1111,1111,1111]",
+            b"null",
+        ],
+    )
+    def test_leave_the_rest_byte_for_byte(self, body: bytes) -> None:
+        assert mask_json(body) == body
+
+    @pytest.mark.parametrize("piece", ['"",', '"4111 1111 1111 1111",', '"44444444444444444",', "1,", '"\\u0034",'])
+    def test_are_looked_for_in_time_that_grows_with_the_body_alone(self, piece: str) -> None:
+        short, long = (f"[{piece * (size // len(piece))}0]".encode() for size in (10_000, 80_000))
+
+        assert steps(lambda: mask_json(long)) <= 9 * steps(lambda: mask_json(short))
+
+
 class TestEveryText:
     @given(st.text(st.sampled_from("0123456789 -4123*a\uff14"), max_size=60))
     @example("4 " * 20)
@@ -154,30 +189,9 @@ class TestEveryText:
     def test_takes_no_more_steps_for_each_character_when_it_is_long(self, piece: str) -> None:
         short, long = piece * (10_000 // len(piece)), piece * (80_000 // len(piece))
 
-        assert steps(long) <= 9 * steps(short)
+        assert steps(lambda: mask(long)) <= 9 * steps(lambda: mask(short))
 
 
 def a_text_of_digits(chance: random.Random) -> str:
     groups = ("".join(chance.choices("0123456789", k=chance.choice((1, 3, 4, 4, 6, 13, 16, 17)))) for _ in range(6))
     return "".join(group + chance.choice((" ", "-", " ", "  ", ",", "")) for group in groups)
-
-
-class Steps:
-    """Counts the lines that are executed; no busy machine changes that."""
-
-    count = 0
-
-    def __call__(self, _: FrameType, __: str, ___: object) -> "Steps":
-        self.count += 1
-        return self
-
-
-def steps(text: str) -> int:
-    """What it takes to mask a text."""
-    counted = Steps()
-    sys.settrace(counted)
-    try:
-        mask(text)
-    finally:
-        sys.settrace(None)
-    return counted.count
