@@ -23,9 +23,10 @@ from payments.settings import Settings, SettingsInvalid
 
 API: Final = "api"  # the role in which a buyer may be waiting
 WORKER: Final = "worker"
+COMMAND: Final = "command"
+
 # Webhooks stored at the same time: half of the connections, so that a flood of them leaves the buyers the other half.
 WEBHOOKS_AT_ONCE: Final = 4
-COMMAND: Final = "command"
 
 
 @dataclass(frozen=True, slots=True)
