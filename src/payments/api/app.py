@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from payments import __version__
 from payments.api import events, health, payments, problems, webhooks
 from payments.api.front_door import FrontDoor, RequestLog
+from payments.api.proxies import TrustedProxies
 from payments.resources import API, open_resources
 from payments.settings import Environment, Settings
 
@@ -47,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
         expose_headers=["retry-after", "x-request-id"],
         max_age=600,
     )
+    if settings.trusted_proxies:
+        app.add_middleware(TrustedProxies, trusted=settings.trusted_proxies)
     return app
 
 
