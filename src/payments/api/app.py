@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from payments import __version__
 from payments.api import events, health, payments, problems, webhooks
 from payments.api.front_door import FrontDoor, RequestLog
+from payments.api.parameters import refuse_stray_parameters
 from payments.api.proxies import TrustedProxies
 from payments.resources import API, open_resources
 from payments.settings import Environment, Settings
@@ -29,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="Takes money through Toss Payments for a shop, once.",
         lifespan=_lifespan(settings),
+        dependencies=[Depends(refuse_stray_parameters)],
         redirect_slashes=False,  # a redirect would name the host that the caller claims, and repeat the address
         openapi_url="/openapi.json" if settings.environment is Environment.LOCAL else None,
     )

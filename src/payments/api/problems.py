@@ -84,6 +84,13 @@ def http_problem(status: int, *, detail: str | None = None, headers: dict[str, s
     return problem(status, code, detail or sentence, headers=headers)
 
 
+class Malformed(HTTPException):
+    """A request that cannot be read in one way only; the detail is for the caller, and repeats nothing of it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, detail)
+
+
 def status_of(error: type[PaymentError]) -> int:
     """The HTTP status of a kind of refusal.
 
@@ -129,7 +136,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
-        return http_problem(error.status_code, headers=dict(error.headers or {}))
+        detail = error.detail if isinstance(error, Malformed) else None
+        return http_problem(error.status_code, detail=detail, headers=dict(error.headers or {}))
 
 
 def _wrong_fields(errors: Sequence[dict[str, object]]) -> list[dict[str, str]]:
