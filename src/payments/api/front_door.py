@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from payments.api.ports import OPS_PATHS
 from payments.api.problems import http_problem
 from payments.api.strict_json import NotStrictJson, parse
 
@@ -19,7 +20,6 @@ log = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 64 * 1024
 LARGER_BODIES: Final = {"/webhook/toss": 256 * 1024}  # a whole payment with all its cancels
-QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds by machines
 HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WRITTEN_WELL: Final = re.compile(rb"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
@@ -58,7 +58,7 @@ class RequestLog:
             log.exception("request.crashed", method=scope["method"])
             if not status:
                 await http_problem(500)(scope, receive, send_with_id)
-        if scope["path"] not in QUIET_PATHS:
+        if scope["path"] not in OPS_PATHS:  # asked every few seconds by machines
             _log_answer(scope, status, seconds=time.monotonic() - started)
 
 
