@@ -96,7 +96,8 @@ LIBRARIES: Final[dict[str, set[str]]] = {
         "settings",
     },
     "apscheduler": {"jobs"},
-    "prometheus_client": {"api.health", "api.webhooks", "figures", "gateways", "observability"},
+    "httptools": {"api"},
+    "prometheus_client": {"api.edge", "api.health", "api.webhooks", "figures", "gateways", "observability"},
     "structlog": {
         *("alerts", "api", "background", "discrepancies", "gateways", "jobs", "observability", "presence", "usecases"),
     },

@@ -21,8 +21,9 @@ from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
 
-# After uvicorn has waited for the requests themselves (server.GRACEFUL_SECONDS); together below the local run's 15 s.
-DRAIN_LIMIT: Final = timedelta(seconds=8)
+# After uvicorn has waited for the requests themselves (server.GRACEFUL_SECONDS); with it, and with what closing takes,
+# below the 10 s after which an orchestrator kills.
+DRAIN_LIMIT: Final = timedelta(seconds=3)
 
 
 def create_app(settings: Settings, *, ops_port: int | None = None) -> FastAPI:

@@ -1,5 +1,6 @@
 """What every request passes before it reaches a route: an id, a limit, an address and a body with one meaning each."""
 
+import asyncio
 import re
 import time
 from email.message import Message as MimeHeaders
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments.api.ports import OPS_PATHS
-from payments.api.problems import http_problem
+from payments.api.problems import STOPPED, http_problem, problem
 from payments.api.strict_json import NotStrictJson, parse
 
 log = structlog.get_logger()
@@ -54,6 +55,9 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server stops, and has waited for as long as it can
+            if not status:
+                await problem(503, *STOPPED)(scope, receive, send_with_id)
         except Exception:
             log.exception("request.crashed", method=scope["method"])
             if not status:
