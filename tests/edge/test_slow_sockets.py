@@ -94,7 +94,7 @@ async def _endured(url: str, each: int) -> Outcome:
         while not slow.done():
             outcome.beside.append(await _prepares(http, f"beside-{number:06}"))
             number += 1
-            await asyncio.wait([slow], timeout=0.02)
+            await asyncio.wait([slow], timeout=0.05)
     for kind, closed in zip(kinds, await slow, strict=True):
         outcome.sockets.setdefault(kind, []).append(closed)
     return outcome

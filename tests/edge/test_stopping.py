@@ -23,6 +23,8 @@ from tests.edge.wire import GET, HOST, POST
 from tests.integration.world import AMOUNT, CLIENT_KEY, SECRET_KEY, confirm_body, prepare_body
 from tests.programs import sandbox_server, server
 
+pytestmark = pytest.mark.timeout(600)  # twenty stops as proof
+
 PROMISE_SECONDS: Final = 10.0
 BUYERS: Final = 6
 # What they say before the server stops, and what they hear then.
@@ -237,7 +239,11 @@ class TestConfirmThatTakesTooLong:
         assert took <= PROMISE_SECONDS
         assert orders_that_are("COMPLETED", database) == {order_id}
 
-    def test_is_left_to_the_workers_when_it_takes_for_ever(self, database: str, pg: PgBooks) -> None:
+    def test_is_left_to_the_workers_when_it_takes_for_ever(
+        self, database: str, pg: PgBooks, pytestconfig: pytest.Config
+    ) -> None:
+        if not pytestconfig.getoption("--proof"):
+            pytest.skip("takes its ten seconds; runs with --proof")
         order_id = f"stop-{uuid4().hex[:12]}"
         pg.arm("confirm", "delay_reply", orderId=order_id, delaySeconds=25)
 
