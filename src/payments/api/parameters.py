@@ -13,9 +13,9 @@ async def refuse_stray_parameters(request: Request) -> None:
     Raises:
         Malformed: a parameter that the route does not know, or one given twice, of which others may read the other.
     """
-    given = [name for name, _ in request.query_params.multi_items()]
-    if not given:
+    if not request.scope["query_string"]:
         return
+    given = [name for name, _ in request.query_params.multi_items()]
     route = request.scope["route"]
     known = _declared(route.dependant) if isinstance(route, APIRoute) else frozenset()
     if not known.issuperset(given):

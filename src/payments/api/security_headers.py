@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -41,8 +40,8 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, *, headers: dict[str, str], has_docs: bool) -> None:
         self._app = app
-        self._headers = headers
-        self._of_docs = {**headers, "content-security-policy": DOCS_RUN} if has_docs else headers
+        self._headers = as_raw(headers)
+        self._of_docs = as_raw({**headers, "content-security-policy": DOCS_RUN}) if has_docs else self._headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,9 +51,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = MutableHeaders(scope=message)
-                for name, value in headers.items():
-                    given.setdefault(name, value)
+                given = message.get("headers", [])
+                names = {name for name, _ in given}
+                message["headers"] = [*given, *(header for header in headers if header[0] not in names)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
