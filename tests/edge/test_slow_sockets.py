@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from tests.programs import server
 
 PROMISE_SECONDS: Final = 10.0
 DRIP_SECONDS: Final = 1.0
+ALONE_SECONDS: Final = 2.0
 CHUNKED: Final = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -87,23 +89,25 @@ async def _endured(url: str, each: int) -> Outcome:
     outcome, port = Outcome(), urlsplit(url).port or 0
     kinds = [*KINDS, *(kind for kind in FLOOD for _ in range(each - 1))]
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        for number in range(100):
-            outcome.alone.append(await _prepares(http, f"alone-{number:06}"))
+        outcome.alone += await _prepares_until(asyncio.sleep(ALONE_SECONDS), http)
         slow = asyncio.gather(*(_lasts(port, KINDS[kind]) for kind in kinds))
-        number = 0
-        while not slow.done():
-            outcome.beside.append(await _prepares(http, f"beside-{number:06}"))
-            number += 1
-            await asyncio.wait([slow], timeout=0.05)
+        outcome.beside += await _prepares_until(slow, http)
+        # And once more: the machine may have more or less to do for others than it had before.
+        outcome.alone += await _prepares_until(asyncio.sleep(ALONE_SECONDS), http)
     for kind, closed in zip(kinds, await slow, strict=True):
         outcome.sockets.setdefault(kind, []).append(closed)
     return outcome
 
 
-async def _prepares(http: httpx.AsyncClient, order_id: str) -> float:
-    began = time.perf_counter()
-    (await http.post("/payments/prepare", json=prepare_body(order_id))).raise_for_status()
-    return time.perf_counter() - began
+async def _prepares_until(over: Awaitable[object], http: httpx.AsyncClient) -> list[float]:
+    """One payment after the other with a pause between; the seconds that each took."""
+    seconds, waiting = [], asyncio.ensure_future(over)
+    while not waiting.done():
+        began = time.perf_counter()
+        (await http.post("/payments/prepare", json=prepare_body(f"slow-{uuid4().hex}"))).raise_for_status()
+        seconds.append(time.perf_counter() - began)
+        await asyncio.wait([waiting], timeout=0.05)
+    return seconds
 
 
 async def _lasts(port: int, kind: Slow) -> Closed:
