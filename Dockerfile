@@ -49,6 +49,6 @@ EXPOSE 8000
 
 # For the command below; docker-compose.yml has one for each service.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-I", "-S", "/app/deploy/healthy.py", "8000", "/health/ready"]
+    CMD ["python", "-I", "-S", "/app/deploy/healthy.py", "8001", "/health/ready"]
 
-CMD ["payments", "api", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["payments", "api", "--host", "0.0.0.0", "--port", "8000", "--ops-host", "0.0.0.0", "--ops-port", "8001"]

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
 # Nothing that somebody has set for runs of their own, only what Python needs.
-BARE_ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+BARE_ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 START_SECONDS = 60
 
 
@@ -29,10 +30,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def program(*arguments: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def program(
+    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m ...` for as long as the block lasts."""
     command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, env={**BARE_ENVIRONMENT, **environment}) as process:
+    with subprocess.Popen(command, env={**BARE_ENVIRONMENT, **environment}, stdout=log) as process:
         try:
             yield process
         finally:
@@ -48,6 +51,18 @@ def server(*arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[st
         url = f"http://127.0.0.1:{port}"
         _wait_until_live(url)
         yield url, process
+
+
+@contextmanager
+def server_with_ops(
+    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | None = None
+) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
+    """The same for a program that answers probes on a port of their own; yields its port, theirs, and the process."""
+    port, ops_port = free_port(), free_port()
+    ports = ("--port", str(port), "--ops-port", str(ops_port))
+    with program(*arguments, *ports, environment=environment, log=log) as process:
+        _wait_until_live(f"http://127.0.0.1:{ops_port}")
+        yield port, ops_port, process
 
 
 @contextmanager

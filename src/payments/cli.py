@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add(commands, "run", _run, "start everything on this machine", "payments run --port-base 9000", _run_options)
-    add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000", _server_options)
+    add(commands, "api", _api, "serve the HTTP API", "payments api --port 8000 --ops-port 8001", _server_options)
     add(commands, "worker", _worker, "do the jobs that nobody waits for", "payments worker")
     add(commands, "migrate", _migrate, "bring the database schema to the newest version", "payments migrate")
     add(
@@ -61,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
 def _server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=port, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--ops-port", type=port, metavar="N", help="answer /health and /metrics there, and nowhere else (default: none)"
+    )
+    parser.add_argument(
+        "--ops-host", default="127.0.0.1", metavar="HOST", help="address for --ops-port (default: %(default)s)"
+    )
 
 
 def port(text: str) -> int:
@@ -104,13 +110,17 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _api(options: argparse.Namespace) -> int:
-    from payments.api.server import serve  # noqa: PLC0415 - the other commands start faster without FastAPI
+    from payments.api.server import Address, CannotListen, serve  # noqa: PLC0415 - others start faster without FastAPI
 
+    if options.ops_port == options.port:
+        print("payments: --port and --ops-port must differ: by its port a request is told apart", file=sys.stderr)
+        return USAGE_WRONG
     settings = settings_from_environment(log_to=sys.stdout)
+    ops = Address(options.ops_host, options.ops_port) if options.ops_port else None
     try:
-        serve(settings, host=options.host, port=options.port)
-    except OSError as error:
-        print(f"payments: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
+        serve(settings, public=Address(options.host, options.port), ops=ops)
+    except CannotListen as error:
+        print(f"payments: {error}", file=sys.stderr)
         return USAGE_WRONG
     return DONE
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -115,11 +116,12 @@ class Settings(BaseModel):
     rate_limit_webhooks: RateSetting = Rate(3000, 60.0)
     rate_limit_clients: RateSetting = Rate(3000, 60.0)
     rate_limit_failures: RateSetting = Rate(20, 60.0)
+    trusted_proxies: Names = ()  # whose X-Forwarded-For and X-Forwarded-Proto are believed
     log_format: LogFormat = LogFormat.JSON
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._urls(), *self._keys(), *self._identity(), *self._production()]
+        problems = [*self._urls(), *self._proxies(), *self._keys(), *self._identity(), *self._production()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -145,6 +147,11 @@ class Settings(BaseModel):
         if not all(_is_origin(origin) for origin in self.allowed_origins):
             problems.append("ALLOWED_ORIGINS must be origins such as https://shop.example, without a path")
         return problems
+
+    def _proxies(self) -> list[str]:
+        if all(_is_network(proxy) for proxy in self.trusted_proxies):
+            return []
+        return ["TRUSTED_PROXIES must be addresses or networks such as 10.0.3.7 or 10.0.3.0/24, and not everybody's"]
 
     def _keys(self) -> list[str]:
         client, secret = self.toss_client_key, self.toss_secret_key.get_secret_value()
@@ -250,3 +257,11 @@ def _is_database(url: str) -> bool:
 def _is_origin(text: str) -> bool:
     """Whether it is written as browsers send it: in lower case, without a path."""
     return _is_http(text) and text == text.lower() and text == f"{urlsplit(text).scheme}://{urlsplit(text).netloc}"
+
+
+def _is_network(text: str) -> bool:
+    """Whether it is an address or a network, and not all there are: whoever is believed can say to be anybody."""
+    try:
+        return ip_network(text).prefixlen > 0
+    except ValueError:  # also for a network that is written with the address of a machine in it
+        return False

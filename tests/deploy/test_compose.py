@@ -113,6 +113,13 @@ class TestReachability:
 
         assert published.startswith("127.0.0.1:")
 
+    def test_what_probes_and_monitoring_ask_has_a_port_that_nobody_outside_reaches(self) -> None:
+        api = SERVICES["api"]
+
+        ops_port = api.command[api.command.index("--ops-port") + 1]
+        assert api.healthcheck.test[-2:] == [ops_port, "/health/ready"]
+        assert not [published for published in api.ports if published.endswith(f":{ops_port}")]
+
     def test_only_the_api_can_be_opened(self) -> None:
         opened = compose({"API_ADDRESS": "0.0.0.0", "API_PORT": "9000"}).services  # noqa: S104 - asked for
 

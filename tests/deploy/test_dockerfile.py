@@ -51,6 +51,13 @@ class TestImage:
         assert texts(FINAL, "USER") == ["10001:10001"]
         assert [step.instruction for step in FINAL][-4:] == ["USER", "EXPOSE", "HEALTHCHECK", "CMD"]
 
+    def test_exposes_the_public_port_alone(self) -> None:
+        """`docker run -P` publishes whatever is exposed."""
+        (exposed,) = texts(FINAL, "EXPOSE")
+
+        assert exposed == "8000"
+        assert "8001" in texts(FINAL, "CMD")[0]
+
     def test_commands_are_no_shell_lines(self) -> None:
         """A shell in between would keep SIGTERM to itself."""
         (command,) = texts(FINAL, "CMD")

@@ -20,11 +20,12 @@ from tests.acceptance.local_run import free_base
 from tests.deploy.cluster import clear_away, socket_directory
 from tests.deploy.compose_file import Service, compose
 from tests.deploy.docker_file import environment, lay_out
-from tests.programs import BARE_ENVIRONMENT
+from tests.programs import BARE_ENVIRONMENT, free_port
 
 DEADLINE_SECONDS: Final = 60
 ROOMS: Final = ("kept", "postgres", "payments", "shop", "sandbox")
 SERVERS: Final = {"api": "8000", "toss-sandbox": "8100", "demo-shop": "8200"}
+OPS_PORT: Final = "8001"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def _names(root: Path, sockets: str, ports: list[str]) -> dict[str, str]:
     return {
         **{f"http://{name}:{port}": f"http://127.0.0.1:{of_servers[port]}" for name, port in SERVERS.items()},
         **of_servers,
+        OPS_PORT: str(free_port()),
         "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is the name that is replaced
         "/secrets": str(root / "secrets"),
         "/data/": f"{root}/data/",

@@ -102,8 +102,10 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     },
     "apscheduler": {"jobs"},
     "prometheus_client": {
-        *("api.access", "api.health", "api.rate_limits", "api.webhooks", "figures", "gateways", "observability"),
+        *("api.access", "api.edge", "api.health", "api.rate_limits", "api.webhooks"),
+        *("figures", "gateways", "observability"),
     },
+    "httptools": {"api"},
     "structlog": {
         *("alerts", "api", "background", "discrepancies", "gateways", "jobs", "observability", "presence", "usecases"),
     },

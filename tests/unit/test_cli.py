@@ -3,6 +3,7 @@ import socket
 import pytest
 
 from payments.cli import DONE, USAGE_WRONG, main
+from tests.programs import free_port
 
 LOCAL = {
     "ENVIRONMENT": "local",
@@ -38,6 +39,7 @@ class TestUsage:
             ["api", "--port", "70000"],
             ["api", "--port", "0"],
             ["api", "--port", "x"],
+            ["api", "--ops-port", "0"],
             ["run", "--port-base", "65400"],
             ["demo-purchase", "--port-base", "99999"],
             ["refunds"],
@@ -89,6 +91,20 @@ class TestUsage:
         printed = capsys.readouterr()
         assert printed.out == ""
         assert printed.err.startswith("payments: The service cannot reach its database")
+
+    def test_one_port_for_everybody_and_for_probes_is_refused(
+        self, local: None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["api", "--port", "9000", "--ops-port", "9000"]) == USAGE_WRONG
+        assert "--ops-port must differ" in capsys.readouterr().err
+
+    def test_an_ops_port_that_is_taken_is_named(self, local: None, capsys: pytest.CaptureFixture[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+
+            assert main(["api", "--port", str(free_port()), "--ops-port", str(port)]) == USAGE_WRONG
+
+        assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
     def test_a_port_that_is_taken_is_told_without_a_traceback(
         self, local: None, capsys: pytest.CaptureFixture[str]

@@ -187,6 +187,23 @@ class TestUrls:
     def test_origins_are_nothing_but_origins(self, origin: str) -> None:
         assert refusal({**LOCAL, "ALLOWED_ORIGINS": origin}).startswith("ALLOWED_ORIGINS must be origins")
 
+    def test_proxies_that_are_trusted_are_addresses_and_networks(self) -> None:
+        settings = read_settings({**LOCAL, "TRUSTED_PROXIES": "10.0.3.7, 192.168.0.0/16,2001:db8::/32"})
+
+        assert settings.trusted_proxies == ("10.0.3.7", "192.168.0.0/16", "2001:db8::/32")
+
+    @pytest.mark.parametrize(
+        "proxy",
+        [
+            *("*", "proxy.example", "10.0.3", "10.0.3.7/24", "10.0.3.0/33", "10.0.3.7:80", "http://10.0.3.7", "any"),
+            *("0.0.0.0/0", "::/0", "10.0.3.7;10.0.3.8"),
+        ],
+    )
+    def test_a_proxy_that_could_be_anybody_is_not_trusted(self, proxy: str) -> None:
+        said = refusal({**LOCAL, "TRUSTED_PROXIES": f"10.0.3.7,{proxy}"})
+
+        assert said.startswith("TRUSTED_PROXIES must be addresses or networks")
+
     @pytest.mark.parametrize("url", ["postgresql://db/payments", "sqlite:///payments.db", "postgresql+asyncpg://db/p"])
     def test_the_database_is_postgresql_through_psycopg(self, url: str) -> None:
         assert refusal({**LOCAL, "DATABASE_URL": url}).startswith("DATABASE_URL must look like")

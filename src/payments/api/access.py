@@ -182,7 +182,7 @@ FromRefunder = Annotated[Client, Security(REFUND, scopes=[Scope.REFUND])]
 # Who asks is of no account here: Toss signs, or is asked itself, and what machines ask for says nothing of anybody.
 OPEN: Final = frozenset({"/webhook/toss", "/health/live", "/health/ready", "/metrics"})
 # The framework's own pages, which are there in the local run alone.
-DESCRIPTIONS: Final = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+DESCRIPTIONS: Final = frozenset({"/openapi.json", "/docs"})
 
 
 def buyer_of(caller: Caller) -> str | None:

@@ -1,9 +1,11 @@
-"""What every request passes before it reaches a route: an id, a limit, and a body with exactly one meaning."""
+"""What every request passes before it reaches a route: an id, a limit, an address and a body with one meaning each."""
 
+import asyncio
 import re
 import time
 from email.message import Message as MimeHeaders
 from typing import Final
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 import structlog
@@ -11,7 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from payments.api.problems import http_problem
+from payments.api.ports import OPS_PATHS
+from payments.api.problems import STOPPED, http_problem, problem
 from payments.api.strict_json import NotStrictJson, parse
 from payments.card_numbers import has_card_number
 
@@ -20,8 +23,10 @@ log = structlog.get_logger()
 MAX_BODY_BYTES: Final = 64 * 1024
 LARGER_BODIES: Final = {"/webhook/toss": 256 * 1024}  # a whole payment with all its cancels
 LONGEST_CONTENT_TYPE: Final = 200  # characters; more only keeps its reader busy
-QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds by machines
+HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WRITTEN_WELL: Final = re.compile(rb"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class RequestLog:
@@ -53,30 +58,57 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server stops, and has waited for as long as it can
+            if not status:
+                await problem(503, *STOPPED)(scope, receive, send_with_id)
         except Exception:
             log.exception("request.crashed", method=scope["method"])
             if not status:
                 await http_problem(500)(scope, receive, send_with_id)
-        if scope["path"] not in QUIET_PATHS:
+        if scope["path"] not in OPS_PATHS:  # asked every few seconds by machines
             _log_answer(scope, status, seconds=time.monotonic() - started)
 
 
 class FrontDoor:
-    """Reads a body while it comes in, refuses what is too large or has no single meaning, and hands on the rest."""
+    """Refuses an address or a body that is too large or has no single meaning; reads bodies while they come in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
-        body = await _read(Headers(scope=scope), receive, limit=limit)
+        body = await self._body(scope, receive)
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        await self._app(scope, receive if body is None else _replay(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Response | None:
+        """The body, None where the method has none, or the refusal of the request."""
+        headers = Headers(scope=scope)
+        if not (_is_clear(scope.get("raw_path") or b"") and _is_clear(scope["query_string"])):
+            return http_problem(400, detail="The address has something in it that addresses cannot have.")
+        if scope["method"] in HAVE_BODIES:
+            limit = LARGER_BODIES.get(scope["path"], MAX_BODY_BYTES)
+            return await _read(headers, receive, limit=limit)
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            return http_problem(400, detail="This method takes no body.")
+        return None
+
+
+def _is_clear(part: bytes) -> bool:
+    """Whether a part of an address is written as it must be, in UTF-8, and without control characters."""
+    if _WRITTEN_WELL.fullmatch(part) is None:
+        return False
+    if b"%" not in part:
+        return True
+    try:
+        text = unquote_to_bytes(part).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
 
 
 async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Response:

@@ -62,6 +62,24 @@ HTTP_PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     500: ("internal_error", "Something went wrong here. It has been logged under this request id."),
 }
 
+# What the edge refuses before any route sees it, by code: status and sentence.
+EDGE_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
+    "malformed_request": (400, HTTP_PROBLEMS[400][1]),
+    "request_timeout": (408, "The request did not come in in time."),
+    "target_too_long": (414, "The address is too long."),
+    "expectation_failed": (417, "Nothing can be expected but 100-continue."),
+    "head_too_large": (431, "There are too many headers, or they are too large."),
+    "too_many_connections": (503, "Too many connections are open. Nothing was done; come back in a moment."),
+    "shutting_down": (503, "The service is being stopped. Nothing was done; send the request again."),
+    "version_not_supported": (505, "This is HTTP/1.1."),
+}
+
+# A request that was being worked on when the time was up: what it asked of the PG goes on without it.
+STOPPED: Final = (
+    "stopped",
+    "The service was stopped before the outcome was known. Ask again, or send the request again.",
+)
+
 
 def problem(
     status: int,
@@ -90,6 +108,13 @@ def http_problem(status: int, *, detail: str | None = None, headers: dict[str, s
     """The problem that stands for an HTTP status itself."""
     code, sentence = HTTP_PROBLEMS.get(status, ("http_error", "The request was refused."))
     return problem(status, code, detail or sentence, headers=headers)
+
+
+class Malformed(HTTPException):
+    """A request that cannot be read in one way only; the detail is for the caller, and repeats nothing of it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, detail)
 
 
 def status_of(error: type[PaymentError]) -> int:
@@ -139,7 +164,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
-        return http_problem(error.status_code, headers=dict(error.headers or {}))
+        detail = error.detail if isinstance(error, Malformed) else None
+        return http_problem(error.status_code, detail=detail, headers=dict(error.headers or {}))
 
 
 def _wrong_fields(errors: Sequence[dict[str, object]]) -> list[dict[str, str]]:

@@ -1,43 +1,119 @@
 """Serves the API over HTTP."""
 
+import asyncio
+import os
+import resource
 import signal
 import socket
 import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from payments.api.app import create_app
-from payments.settings import Settings
+from payments.api.edge import MAX_CONNECTIONS, OPS_CONNECTIONS, Edge, protocol_of
+from payments.api.security_headers import as_raw, security_headers
+from payments.settings import Environment, Settings
 
-# A half-sent body would otherwise hold the shutdown for ever. Confirms that take longer are drained afterwards.
-GRACEFUL_SECONDS: Final = 5
+log = structlog.get_logger()
+
+# What is being answered may take as long. Confirms that take longer are drained afterwards (app.DRAIN_LIMIT).
+GRACEFUL_SECONDS: Final = 4
+# When whoever has not finished is left behind. An orchestrator would kill a second later.
+LAST_SECONDS: Final = 9
+# Besides connections: the database, the PG, the order service, the log and what Python itself holds.
+OTHER_FILES: Final = 150
 
 
-def serve(settings: Settings, *, host: str, port: int) -> None:
+class CannotListen(Exception):
+    """An address cannot be had. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+
+def serve(settings: Settings, *, public: Address, ops: Address | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests end.
 
+    With an address for `ops`, what probes and monitoring ask is answered there and nowhere else.
+
     Raises:
-        OSError: the address cannot be had; said before anything is opened.
+        CannotListen: said before anything is opened.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    config = uvicorn.Config(
-        create_app(settings),
-        http="httptools",  # the stricter parser of the two: it refuses the requests that smugglers send
-        log_config=None,
-        access_log=False,  # RequestLog writes one line for each request
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
-    with socket.create_server((host, port), family=family, backlog=config.backlog) as listener:
-        # Head and body of an answer are two writes, and must not wait for each other.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    ops_port = ops.port if ops else None
+    headers = as_raw(security_headers(in_production=settings.environment is Environment.PRODUCTION))
+    edge = Edge(headers, ops_port=ops_port, most_connections=_most_connections(_raise_file_limit()))
+    config = configuration(create_app(settings, ops_port=ops_port), edge)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_listen(one, backlog=config.backlog)) for one in (public, ops) if one]
         # Uvicorn stops cleanly on a signal and then raises it again for whoever was there before: being told to stop is
         # no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=listeners)
+
+
+class Server(uvicorn.Server):
+    """Ends in time for certain: a database that hangs would hold up the goodbyes to it for ever."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(LAST_SECONDS, _end_now)
+        await super().shutdown(sockets)
+
+
+def configuration(app: ASGIApp, edge: Edge) -> uvicorn.Config:
+    """How uvicorn serves an application of ours."""
+    return uvicorn.Config(
+        app,
+        http=protocol_of(edge),
+        ws="none",
+        log_config=None,
+        access_log=False,  # RequestLog writes one line for each request
+        server_header=False,
+        proxy_headers=False,  # TRUSTED_PROXIES says who is believed; by default loopback would be
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+def _listen(address: Address, *, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listener = socket.create_server((address.host, address.port), family=family, backlog=backlog)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from None
+    # Head and body of an answer are two writes, and must not wait for each other.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _raise_file_limit() -> int:
+    """Take all the open files that the system grants: the usual limit is made for programs with few sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OPS_CONNECTIONS + OTHER_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
+
+
+def _most_connections(files: int) -> int:
+    """As many as there are files for: a process that cannot accept any more can refuse nobody either."""
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, files - OPS_CONNECTIONS - OTHER_FILES))
+
+
+def _end_now() -> None:
+    log.error("api.ended_unfinished", hint="what is undecided is left to recovery")
+    os._exit(1)  # whatever hangs would hang in an orderly exit as well
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
