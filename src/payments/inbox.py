@@ -1,7 +1,7 @@
 """The inbox of webhooks: each stored once, taken by one worker at a time, and settled by what the PG itself says."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -41,7 +41,7 @@ class Incoming:
     status: str | None
     transmission_id: str | None
     verified_by: VerifiedBy
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

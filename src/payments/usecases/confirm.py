@@ -1,7 +1,7 @@
 """Confirm: the buyer is back from the payment window, and the money is taken, once."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -74,7 +74,7 @@ async def confirm(
 class Promise:
     """What was committed before the PG is asked."""
 
-    confirm_key: str
+    confirm_key: str = field(repr=False)
     payment: Payment  # PENDING, as it was committed; only to answer with when the outcome cannot be recorded
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -57,10 +57,10 @@ class PrepareRequest:
     order_id: str
     amount: int
     method: PaymentMethod
-    customer_email: str
+    customer_email: str = field(repr=False)
     order_name: str
-    success_url: str
-    fail_url: str
+    success_url: str = field(repr=False)
+    fail_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ class Delivery:
     """One transmission of an event: its raw body, and every line of the headers that prove something."""
 
     body: bytes = field(repr=False)
-    signatures: Sequence[str] = ()  # Toss-Signature
-    toss_signatures: Sequence[str] = ()  # tosspayments-webhook-signature
+    signatures: Sequence[str] = field(default=(), repr=False)  # Toss-Signature
+    toss_signatures: Sequence[str] = field(default=(), repr=False)  # tosspayments-webhook-signature
     transmission_times: Sequence[str] = ()
     transmission_id: str | None = None
 
