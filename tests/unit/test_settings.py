@@ -301,7 +301,9 @@ class TestProduction:
         ],
     )
     def test_takes_a_database_that_knows_otherwise_who_asks(self, url: str) -> None:
-        assert read_settings({**PRODUCTION, "DATABASE_URL": f"postgresql+psycopg://{url}"})
+        given = {**PRODUCTION, "DATABASE_URL": f"postgresql+psycopg://{url}"}
+
+        assert read_settings(given).database_url.get_secret_value() == given["DATABASE_URL"]
 
     @pytest.mark.parametrize(
         ("name", "secret"),
@@ -345,7 +347,9 @@ class TestOneSecretForTwoPurposes:
         assert said == f"{names} hold the same secret; each needs one of its own"
 
     def test_is_not_one_that_is_listed_twice(self) -> None:
-        assert read_settings({**LOCAL, "TOSS_WEBHOOK_SECRETS": f"{RANDOM_HEX},{RANDOM_HEX}"})
+        settings = read_settings({**LOCAL, "TOSS_WEBHOOK_SECRETS": f"{RANDOM_HEX},{RANDOM_HEX}"})
+
+        assert len(settings.toss_webhook_secrets) == 2
 
 
 class TestDoubts:
