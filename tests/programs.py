@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 # Nothing that somebody has set for runs of their own, only what Python needs.
-BARE_ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+BARE_ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 START_SECONDS = 60
 
 

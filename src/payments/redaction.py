@@ -95,7 +95,7 @@ NAMED: Final = (
     _rule("detail_of_database", r"(DETAIL:|Failing row contains)[^\n]*", rf"\1 {MASK}"),
 )
 PERSONS: Final = (
-    _rule("email", rf"(?<!{_MAIL_NAME}){_MAIL_NAME}++(?:@|%40|\\u0040)(?:[\w-]++\.)++[\w-]++"),
+    _rule("email", rf"(?<!{_MAIL_NAME}){_MAIL_NAME}++(?:@|%40|\\u0040)[\w-]++(?:\.[\w-]++)++"),
     _rule("payment_key", r"\b[a-z_]{4,5}20[0-9]{12}[a-z0-9]{5}\b", _ending),
     _rule("payment_key_of_path", r"(?<=/v1/payments/)(?!confirm|orders)[\w-]{7,}", _ending),
 )
