@@ -177,6 +177,8 @@ class Settings(BaseModel):
         database = self.database_url.get_secret_value()
         if _is_database(database) and (problem := password_problem(database)):
             yield f"ENVIRONMENT=production: DATABASE_URL {problem}"
+        if not all(_checks_certificates(url.get_secret_value()) for url in self.alert_urls):
+            yield "ENVIRONMENT=production: ALERT_URLS switch off the check of certificates"
         for name in ("TOSS_WEBHOOK_SECRETS", "EVENTS_SECRETS"):
             if any(is_guessable(secret) for secret in self._secrets_by_name()[name]):
                 yield f"ENVIRONMENT=production: {name} can be guessed; take random ones"
@@ -271,6 +273,11 @@ def _is_database(url: str) -> bool:
     except ValueError:
         return False
     return url.startswith("postgresql+psycopg://")
+
+
+def _checks_certificates(url: str) -> bool:
+    """Whether an alert goes only to a server that is who it says; Apprise can be told not to look."""
+    return re.search(r"[?&]verify=(?!yes|y\b|true|1|on\b)", url, re.IGNORECASE) is None
 
 
 def _is_origin(text: str) -> bool:

@@ -318,6 +318,12 @@ class TestProduction:
 
         assert said == f"ENVIRONMENT=production: {name} can be guessed; take random ones"
 
+    @pytest.mark.parametrize("query", ["?verify=no", "?cto=5&verify=False", "?verify=0"])
+    def test_refuses_to_alert_whoever_answers(self, query: str) -> None:
+        said = refusal({**PRODUCTION, "ALERT_URLS": f"jsons://alerts.example/{CANARY}{query}"})
+
+        assert said == "ENVIRONMENT=production: ALERT_URLS switch off the check of certificates"
+
     def test_takes_secrets_that_were(self) -> None:
         given = {"TOSS_WEBHOOK_SECRETS": RANDOM_HEX, "EVENTS_URL": "https://orders.example/events", **events()}
 
