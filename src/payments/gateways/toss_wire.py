@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgTransaction, PgVirtualAccount
-from payments.redaction import redact
+from payments.redaction import redact, redact_credentials
 
 MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
 _LONGEST_READ: Final = 4 * MAX_MESSAGE_LENGTH  # so that a secret which is cut in two is not in what is kept
@@ -120,7 +120,7 @@ def _transaction_key(value: str) -> str:
 
 
 def _code(value: str) -> str:
-    if _CODE.fullmatch(value) is None:
+    if _CODE.fullmatch(value) is None or redact_credentials(value) != value:
         raise ValueError("not a code")
     return value
 
