@@ -26,6 +26,7 @@ CONFIRM_SECONDS: Final = Histogram(
 # They would write what was sent and answered, statements and their parameters, line by line.
 _TALKATIVE: Final = ("asyncio", "httpcore", "httpx", "psycopg", "sqlalchemy", "urllib3")
 _TRACES: Final = ("exception", "stack")  # the only values that keep their lines
+_SET_BY_US: Final = ("level", "timestamp")
 
 
 class UnbreakableOutput:
@@ -99,14 +100,12 @@ def _configure_libraries(output: TextIO, *, described: list[Processor], written:
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {
-        name: redaction.clean_trace(value) if name in _TRACES and isinstance(value, str) else _clean(name, value)
-        for name, value in event.items()
-    }
+    return {name: value if name in _SET_BY_US else _clean(name, value) for name, value in event.items()}
 
 
 def _clean(name: str, value: object) -> object:
-    return redaction.clean(value, name=name)
+    is_trace = name in _TRACES and isinstance(value, str)
+    return redaction.clean_trace(str(value)) if is_trace else redaction.clean(value, name=name)
 
 
 def _indented_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -124,10 +123,16 @@ _RENDERERS: Final[dict[LogFormat, tuple[Processor, ...]]] = {
 
 
 def _report_crashes() -> None:
-    """The interpreter prints what nobody caught; here it is an event as well. The event loop logs its own."""
-    sys.excepthook = _crashed
-    threading.excepthook = _thread_crashed
-    sys.unraisablehook = _not_raised
+    """The interpreter prints what nobody caught; here it is an event as well. The event loop logs its own.
+
+    Whoever has put another hook in place of the interpreter's, such as a debugger, keeps it.
+    """
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _crashed
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_crashed
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _not_raised
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -14,7 +14,8 @@ from payments import card_numbers
 MASK: Final = "[redacted]"
 LONGEST_TEXT: Final = 2_000  # characters of one value
 MOST_MEMBERS: Final = 50
-DEEPEST: Final = 5
+DEEPEST: Final = 3
+LONGEST_INSIDE: Final = 200  # characters of a value inside another one, of which there may be many
 LONGEST_TRACE: Final = 100  # lines
 _SHOWN_OF_KEY: Final = 6  # what logs show of a payment key, its end
 _FEWEST_DIGITS: Final = 9  # of anything that names a person
@@ -33,7 +34,6 @@ _SECRET_PARTS: Final = (
     *("customername", "buyername", "fullname", "residentreg", "birth"),
 )
 _SECRET_WORDS: Final = frozenset({"account", "auth", "body", "card", "headers", "pan", "pin", "rrn"})
-_SET_BY_US: Final = frozenset({"level", "timestamp"})
 
 # The same names in running text, `name=value` or `"name": "value"`, as a driver or a library may write them.
 _NAME: Final = (
@@ -155,20 +155,20 @@ def names_a_secret(name: str) -> bool:
 
 def clean(value: object, *, name: str = "", depth: int = 0) -> object:
     """A value of an event as it may be logged: bounded, in one line, without secrets; whatever it is."""
-    if value is None or isinstance(value, bool) or name in _SET_BY_US:
+    if value is None or isinstance(value, bool):
         return value
     if name and names_a_secret(name):
         return MASK
     if isinstance(value, str):
-        return _clean_named(value, name)
+        return _clean_named(value, name, longest=LONGEST_INSIDE if depth else LONGEST_TEXT)
     if isinstance(value, int | float):
         return _clean_number(value)
     return MASK if depth >= DEEPEST else _clean_other(value, name, depth)
 
 
-def clean_text(text: str) -> str:
-    """One printable line of at most `LONGEST_TEXT` characters, without secrets."""
-    return _printable(shorten(text))
+def clean_text(text: str, *, longest: int = LONGEST_TEXT) -> str:
+    """One printable line of hardly more than so many characters, without secrets."""
+    return _printable(shorten(text, longest=longest))
 
 
 def clean_trace(text: str) -> str:
@@ -203,13 +203,13 @@ def _ways_to_write(secret: str) -> Iterable[str]:
     return secret, in_json, quote(secret, safe=""), in_base64, base64.b64encode(in_bytes + b":").decode()
 
 
-def _clean_named(text: str, name: str) -> str:
+def _clean_named(text: str, name: str, *, longest: int) -> str:
     plain = name.replace("_", "").lower()
     if plain in {"paymentkey", "paymentkeyends"}:
         return _printable(text[-_SHOWN_OF_KEY:])
     if plain.endswith("id"):  # an order's number may have as many digits as a bank account
-        return _printable(shorten(text, redacted=redact_credentials))
-    return clean_text(text)
+        return _printable(shorten(text, longest=longest, redacted=redact_credentials))
+    return clean_text(text, longest=longest)
 
 
 def _clean_number(value: float) -> object:
@@ -228,10 +228,15 @@ def _clean_other(value: object, name: str, depth: int) -> object:
         return f"{len(value)} bytes"
     if isinstance(value, Mapping):
         members = list(value.items())[:MOST_MEMBERS]
-        return {clean_text(str(key)): clean(member, name=str(key), depth=depth + 1) for key, member in members}
+        named = [(_said_by(key), member) for key, member in members]
+        return {_clean_name(key): clean(member, name=key, depth=depth + 1) for key, member in named}
     if isinstance(value, list | tuple | set | frozenset):
         return [clean(member, name=name, depth=depth + 1) for member in list(value)[:MOST_MEMBERS]]
     return clean_text(_said_by(value))
+
+
+def _clean_name(text: str) -> str:
+    return clean_text(text, longest=LONGEST_INSIDE)
 
 
 def _said_by(value: object) -> str:

@@ -24,6 +24,8 @@ from tests.credentials import api_key
 from tests.integration.world import CLIENT_KEY
 from tests.programs import server
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the whole story, and the longer one with --proof
+
 # What has to be in the logs, or the story went another way than it was meant to.
 TOLD: Final = {
     "api": {

@@ -5,7 +5,9 @@ import json
 import time
 from typing import Final
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from payments import redaction
 from payments.redaction import MASK, KnownSecrets, clean, clean_trace, names_a_secret, redact, shorten
@@ -103,6 +105,13 @@ BITS: Final = (
     *("https://a/", "input_value=", "DETAIL:", "900101-1", "12-12-", "aaaaa20", "/v1/payments/", "%40", "\u202e", "\n"),
 )
 MEGABYTE: Final = 1_000_000
+# Members may be named like what the loggers set themselves.
+NAMES: Final = st.sampled_from(["timestamp", "level", "event", "note", "order_id", ""]) | st.text()
+ANYTHING: Final = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner) | st.tuples(inner) | st.sets(st.integers()),
+    max_leaves=10,
+)
 
 
 class TestRedact:
@@ -148,10 +157,10 @@ class TestNames:
 
 class TestClean:
     def test_looks_into_what_is_nested(self) -> None:
-        value = {"data": [{"password": "x", "note": f"key {TOSS_KEY}"}, ("buyer@example.com",)], TOSS_KEY: 1}
+        value = {"data": [{"password": "x", "timestamp": TOSS_KEY}, ("buyer@example.com",)], TOSS_KEY: 1}
 
         assert clean(value) == {
-            "data": [{"password": MASK, "note": f"key test_sk_{MASK}"}, [MASK]],
+            "data": [{"password": MASK, "timestamp": f"test_sk_{MASK}"}, [MASK]],
             f"test_sk_{MASK}": 1,
         }
 
@@ -159,7 +168,23 @@ class TestClean:
         endless: list[object] = []
         endless.append(endless)
 
-        assert clean(endless) == [[[[[MASK]]]]]
+        assert clean(endless) == [[[MASK]]]
+
+    def test_is_bounded_however_much_is_nested(self) -> None:
+        much = {f"{number}": ["x" * 5_000] * 1_000 for number in range(1_000)}
+
+        assert len(json.dumps(clean({"much": [much] * 100}))) < 100_000
+        assert len(json.dumps(clean(much))) < 1_000_000
+
+    @hypothesis.given(ANYTHING)
+    def test_makes_of_anything_what_can_be_written_in_one_line(self, value: object) -> None:
+        line = json.dumps(clean(value), ensure_ascii=False, allow_nan=False)
+
+        assert line.isprintable()
+
+    @hypothesis.given(ANYTHING)
+    def test_finds_a_secret_in_anything(self, value: object) -> None:
+        assert TOSS_KEY[8:] not in json.dumps(clean([value, {"note": f"{value} {TOSS_KEY} {value}"}]))
 
     def test_shows_the_end_of_a_payment_key_alone(self) -> None:
         assert clean("a_key_of_another_pg_0123456789", name="payment_key") == "456789"
