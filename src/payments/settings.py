@@ -97,9 +97,12 @@ class Settings(BaseModel):
     log_format: LogFormat = LogFormat.JSON
 
     def secrets(self) -> list[str]:
-        """Every secret in it, for whoever has to keep them out of sight."""
-        found = {**self._secrets_by_name(), "its password": self._passwords()}
-        return [secret for secrets in found.values() for secret in secrets]
+        """Every secret in it, for whoever has to keep them out of sight.
+
+        A password that is a word, as on somebody's own machine, is none: logs are full of the word.
+        """
+        passwords = [password for password in self._passwords() if not is_guessable(password)]
+        return [secret for secrets in (*self._secrets_by_name().values(), passwords) for secret in secrets]
 
     def _passwords(self) -> list[str]:
         password = urlsplit(self.database_url.get_secret_value()).password

@@ -89,6 +89,16 @@ class TestNothing:
         assert texts
         assert hits({**SECRETS, **SHOWN, **ACCOUNTS, **PERSONS, **key}, texts) == []
 
+    @pytest.mark.parametrize(
+        "inside",
+        ["traceback", "psycopg", "sqlalchemy", "sqlstate", "select ", "uvicorn", "python", "/src/", "'server'"],
+    )
+    def test_of_how_it_is_made_is_answered(self, heard: Heard, inside: str) -> None:
+        # Metrics are for operators, and name the interpreter.
+        answers = {title: text for title, text in (heard.answers | heard.own).items() if "/metrics" not in title}
+
+        assert [title for title, text in answers.items() if inside in text.lower()] == []
+
     def test_that_is_not_the_askers_own_is_answered(self, heard: Heard) -> None:
         assert heard.own
         assert hits({**SECRETS, **SHOWN}, heard.own) == []

@@ -330,6 +330,18 @@ class TestProduction:
         assert {RANDOM_HEX, RANDOM_SIGNING, CANARY} <= set(read_settings({**PRODUCTION, **given}).secrets())
 
 
+class TestKnownSecrets:
+    def test_are_all_that_somebody_has_drawn(self) -> None:
+        settings = read_settings(
+            {**LOCAL, "TOSS_WEBHOOK_SECRETS": RANDOM_HEX, **database("payments", "a%2Fb-" + CANARY)}
+        )
+
+        assert {LOCAL["TOSS_SECRET_KEY"], RANDOM_HEX, f"a%2Fb-{CANARY}", f"a/b-{CANARY}"} <= set(settings.secrets())
+
+    def test_are_no_words_of_which_logs_are_full(self) -> None:
+        assert "payments" not in read_settings({**LOCAL, **database("payments", "payments")}).secrets()
+
+
 class TestOneSecretForTwoPurposes:
     @pytest.mark.parametrize(
         ("given", "names"),
