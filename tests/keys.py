@@ -9,7 +9,6 @@ from payments.ids import new_id
 
 API_KEY: Final = f"payk_Test0001_{'k' * 43}"
 CLIENT: Final = "back-office"
-AUTHORIZATION: Final = {"authorization": f"Bearer {API_KEY}"}
 
 
 def as_key(text: str) -> KeyText:
@@ -36,9 +35,18 @@ def let_in(
             " (id, name, prefix, key_hash, scopes, refund_limit,"
             " created_at, created_by, revoked_at, revoked_by, expires_at)"
             " SELECT %s, %s, %s, %s, %s, %s::bigint, now(), 'a story', ended.at, ended.by, CASE WHEN %s THEN now() END"
-            " FROM (SELECT CASE WHEN %s THEN now() END, CASE WHEN %s THEN 'a story' END) AS ended (at, by)",
+            " FROM (SELECT CASE WHEN %s THEN now() END, CASE WHEN %s THEN 'a story' END) AS ended (at, by)"
+            " ON CONFLICT (prefix) DO NOTHING",
             [
                 *(new_id(), name, key.prefix, key.digest, [scope.value for scope in scopes], refund_limit),
                 *(has_expired, is_revoked, is_revoked),
             ],
         )
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """What a request carries that shows this key."""
+    return {"authorization": f"Bearer {text}"}
+
+
+AUTHORIZATION: Final = headers_of(API_KEY)

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
@@ -31,11 +30,16 @@ def free_port() -> int:
 
 @contextmanager
 def program(
-    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | None = None
+    *arguments: str, environment: Mapping[str, str], log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m ...` for as long as the block lasts."""
+    """Run `python -m ...` for as long as the block lasts; what it says goes to `log`, or where ours goes."""
     command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, env={**BARE_ENVIRONMENT, **environment}, stdout=log) as process:
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log else None
+        errors = subprocess.STDOUT if log else None
+        process = stack.enter_context(
+            subprocess.Popen(command, env={**BARE_ENVIRONMENT, **environment}, stdout=output, stderr=errors)
+        )
         try:
             yield process
         finally:
@@ -44,10 +48,12 @@ def program(
 
 
 @contextmanager
-def server(*arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def server(
+    *arguments: str, environment: Mapping[str, str], log: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The same for a program that serves HTTP, on a free port; yields its URL once it answers."""
     port = free_port()
-    with program(*arguments, "--port", str(port), environment=environment) as process:
+    with program(*arguments, "--port", str(port), environment=environment, log=log) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_until_live(url)
         yield url, process
@@ -55,7 +61,7 @@ def server(*arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[st
 
 @contextmanager
 def server_with_ops(
-    *arguments: str, environment: Mapping[str, str], log: IO[bytes] | None = None
+    *arguments: str, environment: Mapping[str, str], log: Path | None = None
 ) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
     """The same for a program that answers probes on a port of their own; yields its port, theirs, and the process."""
     port, ops_port = free_port(), free_port()

@@ -3,15 +3,25 @@
 import argparse
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Never, TextIO
+
+import structlog
 
 from payments.observability import configure_logging
-from payments.settings import Settings, read_settings
+from payments.redaction import clean_text
+from payments.settings import Settings, doubts, read_settings
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 Command = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments, and not what secret somebody gave for one."""
+
+    def error(self, message: str) -> Never:
+        super().error(clean_text(message))
 
 
 def add(
@@ -46,5 +56,7 @@ def settings_from_environment(*, log_to: TextIO) -> Settings:
         SettingsInvalid: it is not usable.
     """
     settings = read_settings(os.environ)
-    configure_logging(settings.log_format, to=log_to)
+    configure_logging(settings.log_format, to=log_to, secrets=settings.secrets())
+    for doubt in doubts(os.environ):
+        structlog.get_logger().warning("settings.doubtful", hint=doubt)
     return settings

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from payments import __version__
-from payments.arguments import Command, add, settings_from_environment
+from payments.arguments import Command, Parser, add, settings_from_environment
 from payments.cli_jobs import add_jobs
 from payments.cli_keys import add_keys
 from payments.errors import DatabaseUnavailable
 from payments.local.plan import HIGHEST_BASE
-from payments.settings import SettingsInvalid
+from payments.observability import configure_logging
+from payments.settings import LogFormat, SettingsInvalid
 
 DONE: Final = 0
 USAGE_WRONG: Final = 2
@@ -22,6 +23,7 @@ HIGHEST_PORT: Final = 65_535
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 something is wrong with the data, 2 wrong usage or configuration."""
+    configure_logging(LogFormat.CONSOLE, to=sys.stderr)  # until the settings are read, and for commands without any
     options = _parser().parse_args(arguments)
     run: Command = options.run
     try:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="payments",
         description="Takes money through Toss Payments for a shop, once.",
         epilog="Example: payments run",

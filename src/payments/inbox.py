@@ -1,7 +1,7 @@
 """The inbox of webhooks: each stored once, taken by one worker at a time, and settled by what the PG itself says."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -53,7 +53,7 @@ class Incoming:
     status: str | None
     transmission_id: str | None
     verified_by: VerifiedBy
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a payment, its history and its refunds are, and the only moves they can make."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Self
 from uuid import UUID
@@ -128,8 +128,8 @@ class VirtualAccount:
     """Where the buyer is to send the money. `due_at` is None where the PG did not say."""
 
     bank: str
-    account_number: str
-    holder: str
+    account_number: str = field(repr=False)
+    holder: str = field(repr=False)
     due_at: datetime | None
 
 

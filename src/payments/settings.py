@@ -3,19 +3,29 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Annotated, Final, NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from payments.given_secrets import (
+    UnreadableFile,
+    is_guessable,
+    is_open_to_all,
+    password_problem,
+    read_file,
+    shared,
+)
 
 # https://github.com/standard-webhooks/standard-webhooks, signature scheme: 24 to 64 bytes.
 MIN_KEY_BYTES: Final = 24
 MAX_KEY_BYTES: Final = 64
+HOW_ALIKE: Final = 0.88  # TOSS_SECRET_KEYS is meant to be TOSS_SECRET_KEY, SHOP_DATABASE_URL is somebody else's
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -102,8 +112,8 @@ class Settings(BaseModel):
     toss_worker_rate: float = Field(default=10.0, gt=0, le=10_000)
     toss_webhook_secrets: SecretNames = ()
     toss_webhook_unsigned: Unsigned = Unsigned.LOOKUP
-    orders_url: str | None = None
-    events_url: str | None = None
+    orders_url: str | None = Field(default=None, repr=False)  # either may carry a token in its path
+    events_url: str | None = Field(default=None, repr=False)
     events_secrets: SecretNames = ()
     alert_urls: SecretNames = ()
     allowed_origins: Names = ()
@@ -119,9 +129,30 @@ class Settings(BaseModel):
     trusted_proxies: Names = ()  # whose X-Forwarded-For and X-Forwarded-Proto are believed
     log_format: LogFormat = LogFormat.JSON
 
+    def secrets(self) -> list[str]:
+        """Every secret in it, for whoever has to keep them out of sight.
+
+        A password that is a word, as on somebody's own machine, is none: logs are full of the word.
+        """
+        passwords = [password for password in self._passwords() if not is_guessable(password)]
+        return [secret for secrets in (*self._secrets_by_name().values(), passwords) for secret in secrets]
+
+    def _passwords(self) -> list[str]:
+        password = urlsplit(self.database_url.get_secret_value()).password
+        return [password, unquote(password)] if password else []
+
+    def _secrets_by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            found[name.upper()] = [one.get_secret_value() for one in values if isinstance(one, SecretStr)]
+        return found
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._urls(), *self._proxies(), *self._keys(), *self._identity(), *self._production()]
+        problems = [*self._urls(), *self._proxies(), *self._keys(), *self._identity(), *self._sharing()]
+        problems += self._production()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -160,6 +191,8 @@ class Settings(BaseModel):
             return ["TOSS_SECRET_KEY must look like test_sk_... or live_gsk_..."]
         if not client.startswith(f"{found[1]}_{found[2]}ck_"):
             return ["TOSS_CLIENT_KEY and TOSS_SECRET_KEY must be a pair: both test or live, both widget or API keys"]
+        if found[1] == "live" and self.environment is not Environment.PRODUCTION:
+            return ["live Toss keys move real money: they need ENVIRONMENT=production"]
         return []
 
     def _identity(self) -> list[str]:
@@ -170,10 +203,16 @@ class Settings(BaseModel):
             return ["JWT_JWKS_URL must be an http(s) URL"]
         return []
 
+    def _sharing(self) -> list[str]:
+        database = self.database_url.get_secret_value()
+        passwords = self._passwords() if _is_database(database) else []
+        names = shared({**self._secrets_by_name(), "DATABASE_URL": passwords})
+        return [f"{' and '.join(names)} hold the same secret; each needs one of its own"] if names else []
+
     def _production(self) -> list[str]:
         if self.environment is not Environment.PRODUCTION:
             return []
-        problems = []
+        problems = [*self._guessable()]
         if not self.toss_client_key.startswith("live_"):
             problems.append("ENVIRONMENT=production needs live Toss keys (ENVIRONMENT=local takes test keys)")
         if not self.toss_api_url.startswith("https://"):
@@ -185,6 +224,16 @@ class Settings(BaseModel):
         if not all(origin.startswith("https://") for origin in self.allowed_origins):
             problems.append("ENVIRONMENT=production needs https ALLOWED_ORIGINS: payment keys come back there")
         return problems
+
+    def _guessable(self) -> Iterator[str]:
+        database = self.database_url.get_secret_value()
+        if _is_database(database) and (problem := password_problem(database)):
+            yield f"ENVIRONMENT=production: DATABASE_URL {problem}"
+        if not all(_checks_certificates(url.get_secret_value()) for url in self.alert_urls):
+            yield "ENVIRONMENT=production: ALERT_URLS switch off the check of certificates"
+        for name in ("TOSS_WEBHOOK_SECRETS", "EVENTS_SECRETS"):
+            if any(is_guessable(secret) for secret in self._secrets_by_name()[name]):
+                yield f"ENVIRONMENT=production: {name} can be guessed; take random ones"
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -199,10 +248,34 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         if value:
             found[name] = value
     try:
-        return Settings.model_validate(found)
+        settings = Settings.model_validate(found)
     except ValidationError as error:
         problems = [_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_input=False)]
         raise SettingsInvalid("\n".join(problems)) from None
+    if settings.environment is Environment.PRODUCTION and (readable := _readable_secrets(environ)):
+        raise SettingsInvalid("\n".join(readable))
+    return settings
+
+
+def doubts(environ: Mapping[str, str]) -> list[str]:
+    """What works and is probably not meant: a sentence for each, with names and without values."""
+    return [*_readable_secrets(environ), *_misspelt(environ)]
+
+
+def _readable_secrets(environ: Mapping[str, str]) -> list[str]:
+    names = [name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    return [
+        f"{name}_FILE can be read by every user of this machine: give it the mode 0400, or 0440"
+        for name in names
+        if (file := environ.get(f"{name}_FILE")) and is_open_to_all(file)
+    ]
+
+
+def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
+    known = [f"{name.upper()}{ending}" for name in Settings.model_fields for ending in ("", "_FILE")]
+    for name in sorted(environ.keys() - set(known)):
+        for meant in get_close_matches(name, known, n=1, cutoff=HOW_ALIKE):
+            yield f"{name} is not a setting: {meant} is meant?"
 
 
 def _value(environ: Mapping[str, str], name: str) -> str | None:
@@ -212,9 +285,9 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
     if environ.get(name):
         raise SettingsInvalid(f"{name} and {name}_FILE are both set; set one")
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(f"{name}_FILE cannot be read: {type(error).__name__}") from None
+        return read_file(file)
+    except UnreadableFile as error:
+        raise SettingsInvalid(f"{name}_FILE cannot be read: {error}") from None
 
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
@@ -252,6 +325,11 @@ def _is_database(url: str) -> bool:
     except ValueError:
         return False
     return url.startswith("postgresql+psycopg://")
+
+
+def _checks_certificates(url: str) -> bool:
+    """Whether an alert goes only to a server that is who it says; Apprise can be told not to look."""
+    return re.search(r"[?&]verify=(?!yes|y\b|true|1|on\b)", url, re.IGNORECASE) is None
 
 
 def _is_origin(text: str) -> bool:

@@ -84,7 +84,8 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HEX64",
-        help="signs payout.changed and seller.changed; twice for two keys (default: $TOSS_SECURITY_KEY, or unsigned)",
+        help="signs payout.changed and seller.changed; twice for two keys (default: $TOSS_SECURITY_KEY, or unsigned; "
+        "unlike the variable, an option is seen by every user of the machine)",
     )
 
 

@@ -23,6 +23,7 @@ LOCAL: Final = {
 PRODUCTION: Final = {
     **LOCAL,
     "ENVIRONMENT": "production",
+    "DATABASE_URL": "postgresql+psycopg://nobody:of-no-account-at-all@127.0.0.1:1/nothing",
     "TOSS_CLIENT_KEY": CLIENT_KEY.replace("test_", "live_"),
     "TOSS_SECRET_KEY": SECRET_KEY.replace("test_", "live_"),
 }
@@ -54,8 +55,5 @@ class Running:
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A running API in production."""
     log = tmp_path_factory.mktemp("edge") / "log"
-    with (
-        log.open("wb") as output,
-        server_with_ops("payments", "api", environment=PRODUCTION, log=output) as (port, ops_port, _),
-    ):
+    with server_with_ops("payments", "api", environment=PRODUCTION, log=log) as (port, ops_port, _):
         yield Running(port, ops_port, log)

@@ -70,10 +70,9 @@ class TestInProduction:
         assert (answer.status, answer.json["code"]) == (404, "no_such_route")
 
     def test_without_such_a_port_it_says_that_it_cannot_be_watched(self, tmp_path: Path) -> None:
-        with (tmp_path / "log").open("wb") as log:
-            port = str(free_port())
-            with program("payments", "api", "--port", port, environment=PRODUCTION, log=log):
-                eventually(lambda: b"api.not_observable" in (tmp_path / "log").read_bytes())
+        log, port = tmp_path / "log", str(free_port())
+        with program("payments", "api", "--port", port, environment=PRODUCTION, log=log):
+            eventually(lambda: b"api.not_observable" in log.read_bytes())
 
     @pytest.mark.parametrize("path", OPS)
     async def test_nor_is_it_public_then(self, path: str) -> None:

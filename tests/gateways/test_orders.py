@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,6 +84,15 @@ class TestFind:
         respx.get(f"{BASE}/orders/{ORDER}").respond(200, content=body)
 
         assert isinstance(await orders.find(ORDER), OrdersUnreachable)
+
+    @respx.mock
+    async def test_an_answer_that_could_unfold_without_end_is_no_answer(self, orders: OrdersClient) -> None:
+        asked = respx.get(f"{BASE}/orders/{ORDER}").respond(
+            200, content=gzip.compress(b" " * 10_000_000), headers={"content-encoding": "gzip"}
+        )
+
+        assert await orders.find(ORDER) == OrdersUnreachable("compressed though asked not to")
+        assert asked.calls.last.request.headers["accept-encoding"] == "identity"
 
     @respx.mock
     @pytest.mark.parametrize("status", [204, 301, 302, 400, 401, 403, 429, 500, 502, 503])

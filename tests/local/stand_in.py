@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["say", *lines]:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
+        case ["tell", *names]:
+            sys.stdout.write("".join(f"{name}={os.environ.get(name)}\n" for name in names))
         case ["fail", *lines]:
             sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.exit(3)

@@ -3,7 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from payments.local.plan import SANDBOX_KEYS, CannotRun, Plan, Ports, make_plan, value_of
+from payments.local.plan import (
+    PAYMENTS_SECRETS,
+    SANDBOX_KEYS,
+    SANDBOX_SECRETS,
+    SHOP_SECRETS,
+    CannotRun,
+    Plan,
+    Ports,
+    make_plan,
+    value_of,
+)
+from payments.settings import Settings
 
 
 def a_plan(environ: Mapping[str, str] | None = None) -> Plan:
@@ -65,6 +76,18 @@ class TestPlan:
         plan = a_plan({variable: "set"})
 
         assert "ORDERS_URL" not in told(plan, "api")
+
+    def test_nobody_inherits_the_secrets_of_another(self) -> None:
+        withheld = {program.name: set(program.withheld) for program in (*a_plan().lasting, a_plan().migrate)}
+
+        assert withheld["shop"] == {*PAYMENTS_SECRETS, *SANDBOX_SECRETS}
+        assert withheld["sandbox"] == {*PAYMENTS_SECRETS, *SHOP_SECRETS}
+        assert withheld["api"] == withheld["worker"] == withheld["migrate"] == {*SHOP_SECRETS, *SANDBOX_SECRETS}
+
+    def test_every_secret_of_the_payments_is_among_them(self) -> None:
+        fields = Settings.model_fields.items()
+
+        assert {name.upper() for name, field in fields if "SecretStr" in str(field.annotation)} == {*PAYMENTS_SECRETS}
 
     def test_keys_do_not_show(self) -> None:
         assert "test_sk_" not in repr(a_plan())

@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ class TestRunOnce:
         await run_once(a_program("say", "x" * 100_000), log.show)
 
         assert log.lines == [("stand-in", "x" * 100_000)]
+
+    async def test_inherits_no_secret_of_the_others(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = ("EVENTS_SECRETS", "EVENTS_SECRETS_FILE", "ORDERS_URL")
+        for name in names:
+            monkeypatch.setenv(name, "set")
+
+        await run_once(replace(a_program("tell", *names), withheld=["EVENTS_SECRETS"]), log.show)
+
+        assert [line for _, line in log.lines] == [
+            "EVENTS_SECRETS=None",
+            "EVENTS_SECRETS_FILE=None",
+            "ORDERS_URL=set",
+        ]
 
     async def test_failure_is_told_with_the_last_lines(self, log: Log) -> None:
         with pytest.raises(ProgramStopped, match=r"stand-in failed with 3.*\nno table"):

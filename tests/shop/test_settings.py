@@ -8,7 +8,7 @@ from demo_shop.security import content_security_policy
 from demo_shop.settings import InvalidSettings, ShopSettings, read_settings
 from tests.shop.signed_events import OLD_SECRET, SECRET
 
-KEY = {"SHOP_PAYMENTS_API_KEY": "payk_hunter2_of_the_shop"}
+KEY = {"SHOP_PAYMENTS_API_KEY": "payk_of_the_shop_hunter"}
 DATABASE = {"SHOP_DATABASE_URL": "postgresql+psycopg://shop:hunter2@127.0.0.1/shop", **KEY}
 
 

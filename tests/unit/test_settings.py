@@ -1,3 +1,4 @@
+import base64
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -5,7 +6,7 @@ from typing import Final
 import pytest
 from pydantic import ValidationError
 
-from payments.settings import Environment, Settings, SettingsInvalid, read_settings
+from payments.settings import Environment, Settings, SettingsInvalid, doubts, read_settings
 
 CANARY: Final = "kanarienvogel"  # stands in every secret below, and may stand in no message
 LOCAL: Final = {
@@ -20,6 +21,8 @@ PRODUCTION: Final = {
     "TOSS_CLIENT_KEY": "live_ck_0123456789",
     "ALLOWED_ORIGINS": "https://shop.example",
 }
+RANDOM_HEX: Final = "4f1c8a3e9b7d2056"
+RANDOM_SIGNING: Final = f"whsec_{base64.b64encode(b'of-exactly-32-characters--by-lot').decode()}"
 NOT_DURATIONS: Final = (
     *("30", "30 s", " 30s", "30s\n", "30S", "1.5s", "-5s", "+5s", "s", "1 day", "PT30S", "-PT30S", "00:00:30", "1e3s"),
     *("1h30m", "\uff13\uff10s", "9999999d", "0s", "0ms"),
@@ -39,6 +42,22 @@ def refusal(environ: dict[str, str]) -> str:
     with pytest.raises(SettingsInvalid) as refused:
         read_settings(environ)
     return str(refused.value)
+
+
+def secret_in_file(folder: Path, environ: dict[str, str], *, mode: int) -> dict[str, str]:
+    """The same settings, the secret key of Toss among them in a file of this mode."""
+    file = folder / "key"
+    file.write_text(environ["TOSS_SECRET_KEY"], encoding="utf-8")
+    file.chmod(mode)
+    return {**environ, "TOSS_SECRET_KEY": "", "TOSS_SECRET_KEY_FILE": str(file)}
+
+
+def events() -> dict[str, str]:
+    return {"EVENTS_SECRETS": RANDOM_SIGNING}
+
+
+def database(user: str, password: str) -> dict[str, str]:
+    return {"DATABASE_URL": f"postgresql+psycopg://{user}:{password}@db/payments"}
 
 
 class TestReadSettings:
@@ -142,6 +161,35 @@ class TestFiles:
         assert said.startswith("DATABASE_URL_FILE cannot be read: ")
         assert CANARY not in said
 
+    @pytest.mark.parametrize(
+        ("content", "why"), [(b"x" * (64 * 1024 + 1), "larger than 64 kB"), (b"test_sk_\0nothing", "a NUL in it")]
+    )
+    def test_that_hold_no_setting_are_refused(self, tmp_path: Path, content: bytes, why: str) -> None:
+        file = tmp_path / "key"
+        file.write_bytes(content)
+
+        said = refusal({**LOCAL, "TOSS_SECRET_KEY": "", "TOSS_SECRET_KEY_FILE": str(file)})
+
+        assert said == f"TOSS_SECRET_KEY_FILE cannot be read: {why}"
+
+    def test_that_everybody_reads_are_refused_in_production(self, tmp_path: Path) -> None:
+        environ = secret_in_file(tmp_path, PRODUCTION, mode=0o444)
+
+        assert refusal(environ).startswith("TOSS_SECRET_KEY_FILE can be read by every user of this machine")
+
+    @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600])
+    def test_that_their_owner_and_group_read_are_taken(self, tmp_path: Path, mode: int) -> None:
+        environ = secret_in_file(tmp_path, PRODUCTION, mode=mode)
+
+        assert read_settings(environ) == read_settings(PRODUCTION)
+        assert doubts(environ) == []
+
+    def test_that_everybody_reads_are_a_doubt_elsewhere(self, tmp_path: Path) -> None:
+        environ = secret_in_file(tmp_path, LOCAL, mode=0o444)
+
+        assert read_settings(environ) == read_settings(LOCAL)
+        assert [doubt.split()[0] for doubt in doubts(environ)] == ["TOSS_SECRET_KEY_FILE"]
+
 
 class TestKeys:
     @pytest.mark.parametrize(
@@ -158,11 +206,21 @@ class TestKeys:
 
         assert "must be a pair" in said
 
-    @pytest.mark.parametrize(("client", "secret"), [("test_gck_0", "test_gsk_0"), ("live_ck_0", "live_sk_0")])
-    def test_of_one_pair_are_taken(self, client: str, secret: str) -> None:
-        settings = read_settings({**LOCAL, "TOSS_CLIENT_KEY": client, "TOSS_SECRET_KEY": secret})
+    @pytest.mark.parametrize(
+        ("place", "client", "secret"),
+        [("local", "test_gck_0", "test_gsk_0"), ("production", "live_ck_0", "live_sk_0")],
+    )
+    def test_of_one_pair_are_taken(self, place: str, client: str, secret: str) -> None:
+        given = {"ENVIRONMENT": place, "TOSS_CLIENT_KEY": client, "TOSS_SECRET_KEY": secret}
+
+        settings = read_settings({**PRODUCTION, **given})
 
         assert (settings.toss_client_key, settings.toss_secret_key.get_secret_value()) == (client, secret)
+
+    def test_that_move_real_money_are_refused_outside_production(self) -> None:
+        said = refusal({**LOCAL, "TOSS_CLIENT_KEY": "live_ck_0", "TOSS_SECRET_KEY": f"live_sk_{CANARY}"})
+
+        assert said == "live Toss keys move real money: they need ENVIRONMENT=production"
 
     @pytest.mark.parametrize(
         "secret", ["secret", "test_ck_0", "test_sk_", "test_sk_a:b", "test_sk_a b", "\ufefftest_sk_0"]
@@ -234,6 +292,121 @@ class TestProduction:
 
     def test_refuses_to_run_without_the_shops_origin(self) -> None:
         assert "needs ALLOWED_ORIGINS" in refusal({**PRODUCTION, "ALLOWED_ORIGINS": ""})
+
+    def test_refuses_pages_over_plain_http(self) -> None:
+        said = refusal({**PRODUCTION, "ALLOWED_ORIGINS": "https://shop.example,http://shop.example"})
+
+        assert said == "ENVIRONMENT=production needs https ALLOWED_ORIGINS: payment keys come back there"
+
+    @pytest.mark.parametrize(
+        "password", ["postgres", "password", "Payments", "changeme", "change%2Dme", "12345678", "its%2Downer"]
+    )
+    def test_refuses_a_password_that_anybody_would_try(self, password: str) -> None:
+        said = refusal({**PRODUCTION, **database("its-owner", password)})
+
+        assert said == "ENVIRONMENT=production: DATABASE_URL has a password that anybody would try"
+
+    @pytest.mark.parametrize("url", ["payments@db/payments", "payments:@db/payments", "db/payments?connect_timeout=3"])
+    def test_refuses_a_database_without_a_password(self, url: str) -> None:
+        said = refusal({**PRODUCTION, "DATABASE_URL": f"postgresql+psycopg://{url}"})
+
+        assert said == "ENVIRONMENT=production: DATABASE_URL has no password"
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "payments@/payments?host=/var/run/postgresql",
+            "payments@db/payments?passfile=/run/secrets/pgpass",
+            "payments@db/payments?sslcert=/run/secrets/client.crt",
+            f"payments@db/payments?password={CANARY}",
+        ],
+    )
+    def test_takes_a_database_that_knows_otherwise_who_asks(self, url: str) -> None:
+        given = {**PRODUCTION, "DATABASE_URL": f"postgresql+psycopg://{url}"}
+
+        assert read_settings(given).database_url.get_secret_value() == given["DATABASE_URL"]
+
+    @pytest.mark.parametrize(
+        ("name", "secret"),
+        [
+            ("TOSS_WEBHOOK_SECRETS", "0000000000000000"),
+            ("TOSS_WEBHOOK_SECRETS", "abcabcabcabcabcabc"),
+            ("EVENTS_SECRETS", f"whsec_{'A' * 32}"),
+        ],
+    )
+    def test_refuses_a_secret_that_was_not_drawn_by_lot(self, name: str, secret: str) -> None:
+        said = refusal({**PRODUCTION, "EVENTS_URL": "https://orders.example/events", **events(), name: secret})
+
+        assert said == f"ENVIRONMENT=production: {name} can be guessed; take random ones"
+
+    @pytest.mark.parametrize("query", ["?verify=no", "?cto=5&verify=False", "?verify=0"])
+    def test_refuses_to_alert_whoever_answers(self, query: str) -> None:
+        said = refusal({**PRODUCTION, "ALERT_URLS": f"jsons://alerts.example/{CANARY}{query}"})
+
+        assert said == "ENVIRONMENT=production: ALERT_URLS switch off the check of certificates"
+
+    def test_takes_secrets_that_were(self) -> None:
+        given = {"TOSS_WEBHOOK_SECRETS": RANDOM_HEX, "EVENTS_URL": "https://orders.example/events", **events()}
+
+        assert {RANDOM_HEX, RANDOM_SIGNING, CANARY} <= set(read_settings({**PRODUCTION, **given}).secrets())
+
+
+class TestKnownSecrets:
+    def test_are_all_that_somebody_has_drawn(self) -> None:
+        settings = read_settings(
+            {**LOCAL, "TOSS_WEBHOOK_SECRETS": RANDOM_HEX, **database("payments", "a%2Fb-" + CANARY)}
+        )
+
+        assert {LOCAL["TOSS_SECRET_KEY"], RANDOM_HEX, f"a%2Fb-{CANARY}", f"a/b-{CANARY}"} <= set(settings.secrets())
+
+    def test_are_no_words_of_which_logs_are_full(self) -> None:
+        assert "payments" not in read_settings({**LOCAL, **database("payments", "payments")}).secrets()
+
+
+class TestOneSecretForTwoPurposes:
+    @pytest.mark.parametrize(
+        ("given", "names"),
+        [
+            ({"TOSS_WEBHOOK_SECRETS": f"test_sk_{CANARY}"}, "TOSS_SECRET_KEY and TOSS_WEBHOOK_SECRETS"),
+            ({"TOSS_WEBHOOK_SECRETS": RANDOM_SIGNING}, "EVENTS_SECRETS and TOSS_WEBHOOK_SECRETS"),
+            (
+                {"TOSS_WEBHOOK_SECRETS": RANDOM_HEX, **database("payments", RANDOM_HEX)},
+                "DATABASE_URL and TOSS_WEBHOOK_SECRETS",
+            ),
+            (
+                {"TOSS_WEBHOOK_SECRETS": base64.b64decode(RANDOM_SIGNING.removeprefix("whsec_")).decode()},
+                "EVENTS_SECRETS and TOSS_WEBHOOK_SECRETS",
+            ),
+        ],
+        ids=["as the key", "as the events", "as the password", "in another writing"],
+    )
+    def test_is_refused(self, given: dict[str, str], names: str) -> None:
+        said = refusal({**LOCAL, "EVENTS_URL": "https://orders.example/events", **events(), **given})
+
+        assert said == f"{names} hold the same secret; each needs one of its own"
+
+    def test_is_not_one_that_is_listed_twice(self) -> None:
+        settings = read_settings({**LOCAL, "TOSS_WEBHOOK_SECRETS": f"{RANDOM_HEX},{RANDOM_HEX}"})
+
+        assert len(settings.toss_webhook_secrets) == 2
+
+
+class TestDoubts:
+    @pytest.mark.parametrize(
+        ("given", "meant"),
+        [
+            ("TOSS_SECRET_KEYS", "TOSS_SECRET_KEY"),
+            ("TOSS_WEBHOOK_SECRET", "TOSS_WEBHOOK_SECRETS"),
+            ("ALERTS_URL", "ALERT_URLS"),
+            ("DATABASE_URLFILE", "DATABASE_URL_FILE"),
+        ],
+    )
+    def test_name_what_somebody_may_have_meant(self, given: str, meant: str) -> None:
+        assert doubts({**LOCAL, given: CANARY}) == [f"{given} is not a setting: {meant} is meant?"]
+
+    @pytest.mark.parametrize("name", ["SHOP_DATABASE_URL", "SHOP_EVENTS_SECRETS", "TOSS_SECURITY_KEY", "PATH", "HOME"])
+    def test_leave_alone_what_others_are_told(self, name: str) -> None:
+        assert doubts({**LOCAL, name: CANARY}) == []
 
 
 class TestSecrets:

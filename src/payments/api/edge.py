@@ -81,7 +81,7 @@ class Edge:
         ops_port: Where somebody looks after this process; has connections of its own.
     """
 
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     ops_port: int | None = None
     most_connections: int = MAX_CONNECTIONS
     refusals: Refusals = field(default_factory=Refusals)

@@ -86,10 +86,10 @@ class PrepareBody(Body):
     order_id: OrderId
     amount: Amount
     method: Annotated[PaymentMethod, Field(strict=False)]
-    customer_email: Email
+    customer_email: Annotated[Email, Field(repr=False)]
     order_name: OrderName | None = None
-    success_url: Annotated[Url, Field(examples=["https://shop.example/success"])]
-    fail_url: Annotated[Url, Field(examples=["https://shop.example/fail"])]
+    success_url: Annotated[Url, Field(repr=False, examples=["https://shop.example/success"])]
+    fail_url: Annotated[Url, Field(repr=False, examples=["https://shop.example/fail"])]
 
     def request(self, *, buyer: str | None) -> PrepareRequest:
         return PrepareRequest(
@@ -142,7 +142,7 @@ class CancelBody(Body):
         str,
         StringConstraints(min_length=1, max_length=200),
         AfterValidator(_readable),
-        Field(description="Kept, and shown to the buyer by the PG.", examples=["고객 변심"]),
+        Field(repr=False, description="Kept, and shown to the buyer by the PG.", examples=["고객 변심"]),
     ]
     cancel_amount: Annotated[
         int | None,
@@ -183,7 +183,7 @@ class PreparedAnswer(Answer):
     currency: str
     order_name: str
     method: PaymentMethod
-    customer_email: str
+    customer_email: str = Field(repr=False)
     client_key: str
     success_url: str
     fail_url: str
@@ -215,8 +215,8 @@ class FailureAnswer(Answer):
 
 class VirtualAccountAnswer(Answer):
     bank: str
-    account_number: str
-    holder: str
+    account_number: str = Field(repr=False)
+    holder: str = Field(repr=False)
     due_date: datetime | None
     refund_status: Annotated[
         str | None,

@@ -147,9 +147,10 @@ class OrdersClient:
             base_url=base_url,
             timeout=httpx.Timeout(max(deadline, list_deadline).total_seconds(), connect=2),
             follow_redirects=False,
-            trust_env=False,
+            trust_env=False,  # a proxy or a certificate file from the environment could tell us any price
             transport=transport,
-            headers={"accept": "application/json"},
+            # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
+            headers={"accept": "application/json", "accept-encoding": "identity"},
         )
 
     async def __aenter__(self) -> Self:
@@ -230,6 +231,8 @@ class OrdersClient:
     async def _send(self, asked: _Request, *, longest: int) -> tuple[int, bytes]:
         body = bytearray()
         async with self._http.stream(asked.method, asked.path, params=asked.params, json=asked.json) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise _NoAnswer("compressed though asked not to")
             async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > longest:

@@ -22,8 +22,8 @@ class PgStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PgVirtualAccount:
     bank_code: str
-    account_number: str
-    holder_name: str
+    account_number: str = field(repr=False)
+    holder_name: str = field(repr=False)
     due_at: datetime | None
     refund_status: str | None  # NONE, PENDING, FAILED, PARTIAL_FAILED, COMPLETED: how far a refund to an account got
     is_expired: bool = False  # the due date has passed, and the PG takes no deposit any more
@@ -36,7 +36,7 @@ class PgCancel:
     transaction_key: str
     amount: int
     balance_after: int  # what was left when it was done
-    reason: str
+    reason: str = field(repr=False)
     cancelled_at: datetime | None
     is_done: bool  # False while a cancel abroad is under way, and when it was given up
 
@@ -183,9 +183,9 @@ class RefundOrder:
     amount: int  # won to give back; all that is left when it equals `believed_balance`
     believed_balance: int  # won
     tax_free_amount: int  # won of `amount` that were sold without tax
-    reason: str
-    idempotency_key: str
-    account: RefundAccount | None = None
+    reason: str = field(repr=False)  # in somebody's own words
+    idempotency_key: str = field(repr=False)
+    account: RefundAccount | None = field(default=None, repr=False)
 
 
 class RefusedBecause(StrEnum):

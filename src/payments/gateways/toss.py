@@ -556,8 +556,10 @@ def _observe(call: _Call[_Read], answer: _AnyAnswer, *, seconds: float) -> None:
         **(_subject(call.asked) if call.asked else {}),
     )
     match answer:
-        case Unknown(code=code, message=message):
-            log.warning("pg.answer_unknown", code=code, message=message)
+        case Unknown(code=None, message=message):
+            log.warning("pg.answer_unknown", code=None, message=message)
+        case Unknown(code=code):  # its message is the PG's own words, in which anything may be repeated
+            log.warning("pg.answer_unknown", code=code)
         case RefundRefused(code=code, because=because) if code in BADLY_ASKED:
             log.warning("pg.request_not_understood", code=code, because=because.value)
         case RefundRefused(code=code, because=because):

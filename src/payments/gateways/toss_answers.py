@@ -1,6 +1,6 @@
 """From one HTTP answer of Toss Payments to a value: what it says about exactly the payment that was asked about."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
@@ -15,6 +15,7 @@ from payments.gateways.pg import (
     PgCancel,
     PgPayment,
     PgStatus,
+    RefundAccount,
     RefundAnswer,
     Refunded,
     RefundOrder,
@@ -24,7 +25,8 @@ from payments.gateways.pg import (
     UnknownBecause,
 )
 from payments.gateways.toss_codes import CodeClass, classify, classify_cancel, why_look_up_failed
-from payments.gateways.toss_wire import MalformedAnswer, TossError, read_error, read_payment
+from payments.gateways.toss_wire import MAX_MESSAGE_LENGTH, MalformedAnswer, TossError, read_error, read_payment
+from payments.redaction import MASK
 
 LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)  # recovery would ask again by then in any case
 _CURRENCY: Final = "KRW"
@@ -55,7 +57,7 @@ class Reply:
     """One complete HTTP answer."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     retry_after: timedelta | None = None
 
 
@@ -79,7 +81,7 @@ def read_look_up(reply: Reply, asked: Asked) -> Answer:
 def read_refund(reply: Reply, asked: Asked, order: RefundOrder) -> RefundAnswer:
     """Read the answer to a cancel of captured money; `asked` names the payment, `order` the refund."""
     if reply.status >= _FIRST_ERROR:
-        return _read_refusal(reply)
+        return _without_account(_read_refusal(reply), order.account)
     payment = _read_payment(reply)
     return payment if isinstance(payment, Unknown) else _judge_refund(payment, asked, order)
 
@@ -113,6 +115,14 @@ def _read_refusal(reply: Reply) -> RefundRefused | Unknown:
     if error and isinstance(kind, RefusedBecause):
         return RefundRefused(kind, code=error.code, message=error.message)
     return read_unknown(_why_unknown(kind, error), reply, error)
+
+
+def _without_account(answer: RefundRefused | Unknown, account: RefundAccount | None) -> RefundRefused | Unknown:
+    """The PG may name the account that it refuses; of it nothing is kept, and a holder's name has no looks."""
+    if account is None or not answer.message:
+        return answer
+    message = answer.message.replace(account.account_number, MASK).replace(account.holder_name, MASK)
+    return replace(answer, message=message[:MAX_MESSAGE_LENGTH])
 
 
 def _why_unknown(kind: CodeClass | RefusedBecause | None, error: TossError | None) -> UnknownBecause:

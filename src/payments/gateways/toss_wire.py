@@ -21,8 +21,10 @@ from pydantic.alias_generators import to_camel
 
 from payments.card_numbers import has_card_number, mask
 from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgTransaction, PgVirtualAccount
+from payments.redaction import redact, redact_credentials
 
 MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
+_LONGEST_READ: Final = 4 * MAX_MESSAGE_LENGTH  # so that a secret which is cut in two is not in what is kept
 _MAX_REASON_LENGTH: Final = 200  # and for the reason of a cancel
 _MOST_PLACES_TOLD: Final = 10  # a list of a thousand broken cancels has a thousand broken places
 _LARGEST_AMOUNT: Final = 2**53 - 1  # beyond it JSON numbers stop being exact
@@ -66,6 +68,11 @@ def clean_text(text: str, *, longest: int = MAX_MESSAGE_LENGTH) -> str:
     """
     printable = "".join(character if character.isprintable() else " " for character in text)
     return mask(" ".join(printable.split()))[:longest]
+
+
+def clean_message(text: str) -> str:
+    """The same for what the PG says in its own words, which buyers read and we keep: it may repeat what it was sent."""
+    return redact(clean_text(text, longest=_LONGEST_READ))[:MAX_MESSAGE_LENGTH]
 
 
 def _whole_won(value: object) -> int:
@@ -117,7 +124,7 @@ def _transaction_key(value: str) -> str:
 
 
 def _code(value: str) -> str:
-    if _CODE.fullmatch(value) is None or has_card_number(value):
+    if _CODE.fullmatch(value) is None or has_card_number(value) or redact_credentials(value) != value:
         raise ValueError("not a code")
     return value
 
@@ -151,7 +158,7 @@ _Won = Annotated[int, BeforeValidator(_whole_won)]
 _WonEitherWay = Annotated[int, BeforeValidator(_won_either_way)]
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
 _Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
-_Message = Annotated[str, AfterValidator(clean_text)]
+_Message = Annotated[str, AfterValidator(clean_message)]
 _Code = Annotated[str, AfterValidator(_code)]
 _TransactionKey = Annotated[str, AfterValidator(_transaction_key)]
 _Lenient = WrapValidator(_none_if_unreadable)
@@ -173,8 +180,8 @@ class _Failure(_Wire):
 
 class _VirtualAccount(_Wire):
     bank_code: Annotated[_Word, Field(min_length=1, max_length=20)]
-    account_number: Annotated[_Word, Field(min_length=1, max_length=20)]
-    customer_name: Annotated[str, AfterValidator(_name)] = ""
+    account_number: Annotated[_Word, Field(min_length=1, max_length=20, repr=False)]
+    customer_name: Annotated[str, AfterValidator(_name), Field(repr=False)] = ""
     due_date: Annotated[_Moment | None, _Lenient] = None
     expired: Annotated[bool | None, _Lenient] = None
     refund_status: Annotated[Literal["NONE", "PENDING", "FAILED", "PARTIAL_FAILED", "COMPLETED"] | None, _Lenient] = (
@@ -203,7 +210,7 @@ class _Payment(_Wire):
     approved_at: Annotated[_Moment | None, _Lenient] = None
     was_approved: Annotated[bool, BeforeValidator(_is_there), Field(validation_alias="approvedAt")] = False
     virtual_account: Annotated[_VirtualAccount | None, _Lenient] = None
-    secret: Annotated[Annotated[_Word, Field(min_length=1, max_length=50)] | None, _Lenient] = None
+    secret: Annotated[Annotated[_Word, Field(min_length=1, max_length=50)] | None, _Lenient, Field(repr=False)] = None
     receipt: Annotated[_Receipt | None, _Lenient] = None
     failure: Annotated[_Failure | None, _Lenient] = None
     last_transaction_key: Annotated[_TransactionKey | None, _Lenient] = None

@@ -13,6 +13,10 @@ SANDBOX_KEYS = {
     "TOSS_CLIENT_KEY": "test_ck_sandbox0000000000000000000000",
     "TOSS_SECRET_KEY": "test_sk_sandbox0000000000000000000000",
 }
+# What only those may be told whose secrets they are.
+PAYMENTS_SECRETS = ("DATABASE_URL", "TOSS_SECRET_KEY", "TOSS_WEBHOOK_SECRETS", "EVENTS_SECRETS", "ALERT_URLS")
+SHOP_SECRETS = ("SHOP_DATABASE_URL", "SHOP_EVENTS_SECRETS", "SHOP_PAYMENTS_API_KEY")
+SANDBOX_SECRETS = ("TOSS_SECURITY_KEY", "TOSS_WIDGET_SECRET_KEY")
 TOSS_SDK_URL = "https://js.tosspayments.com/v2/standard"
 HIGHEST_BASE = 65_535 - 200
 KEY_FILE = "shop-api-key"
@@ -74,7 +78,7 @@ def make_plan(
     """Plan a run in which every value that the user set in the environment wins.
 
     Args:
-        environ: The user's environment, which every program inherits.
+        environ: The user's environment, which every program inherits but for the others' secrets.
         ports: Where the servers listen.
         data: Where the sandbox keeps its payments.
         payments_url: Database of the payments.
@@ -93,15 +97,22 @@ def make_plan(
         arguments=["demo_shop", "serve", "--host", HOST, "--port", str(ports.shop)],
         environment=_unset(environ, _shop_defaults(environ, ports, shop_url, events_secret, key_file)),
         port=ports.shop,
+        withheld=(*PAYMENTS_SECRETS, *SANDBOX_SECRETS),
     )
+    others = (*SHOP_SECRETS, *SANDBOX_SECRETS)
     api_arguments = ["payments", "api", "--host", HOST, "--port", str(ports.api)]
     return Plan(
         self_sufficient=(shop,) if pays_at_toss(environ) else (_sandbox(ports, data), shop),
-        migrate=Program(name="migrate", arguments=["payments", "migrate"], environment=payments),
-        register=Program(name="keys", arguments=["payments", *_registration(key_file)], environment=payments),
+        migrate=Program(name="migrate", arguments=["payments", "migrate"], environment=payments, withheld=others),
+        register=Program(
+            name="keys",
+            arguments=["payments", *_registration(key_file)],
+            environment=payments,
+            withheld=others,
+        ),
         on_our_schema=(
-            Program(name="api", arguments=api_arguments, environment=payments, port=ports.api),
-            Program(name="worker", arguments=["payments", "worker"], environment=payments),
+            Program(name="api", arguments=api_arguments, environment=payments, port=ports.api, withheld=others),
+            Program(name="worker", arguments=["payments", "worker"], environment=payments, withheld=others),
         ),
     )
 
@@ -133,6 +144,7 @@ def _sandbox(ports: Ports, data: Path) -> Program:
         arguments=["toss_sandbox", "serve", "--host", HOST, "--port", str(ports.sandbox), "--data", file],
         environment={"TOSS_WEBHOOK_URL": f"http://{HOST}:{ports.api}/webhook/toss", **SANDBOX_KEYS},
         port=ports.sandbox,
+        withheld=(*PAYMENTS_SECRETS, *SHOP_SECRETS),
     )
 
 

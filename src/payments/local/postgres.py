@@ -25,6 +25,7 @@ LONGEST_SOCKET_DIRECTORY = 103 - len(f"/.s.PGSQL.{guard.PORT}")
 SETTINGS = ("max_connections=200", "log_timezone=UTC", "timezone=UTC")
 NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 LOG_LINES_IN_ERROR = 12
+PASSED_ON = frozenset({"PATH", "LD_LIBRARY_PATH", "TMPDIR"})
 
 
 class LocalPostgresFailure(Exception):
@@ -136,6 +137,8 @@ class LocalPostgres:
             [sys.executable, "-I", "-S", guard.__file__, bindir, self._data, self._sockets, *self._settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # The server has no use for what its user's other programs are told.
+            env={name: value for name, value in os.environ.items() if name in PASSED_ON},
             start_new_session=True,
         )
 

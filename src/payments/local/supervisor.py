@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
@@ -32,6 +32,7 @@ class Program:
     arguments: Sequence[str]  # What follows `python -m`.
     environment: Mapping[str, str] = field(repr=False)  # Holds keys.
     port: int | None = None
+    withheld: Collection[str] = ()  # Secrets of the others, which it must not inherit.
 
 
 async def keep_running(program: Program, show: Show) -> None:
@@ -104,7 +105,7 @@ class _Running:
 async def _running(program: Program, show: Show) -> AsyncIterator[_Running]:
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "payments.local.child", *program.arguments],
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
+        env={**_inherited(program), "PYTHONUNBUFFERED": "1", **program.environment},
         # The child ends when this pipe does: `kill -9` of this process leaves nothing behind.
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -121,6 +122,10 @@ async def _running(program: Program, show: Show) -> AsyncIterator[_Running]:
     finally:
         await running.end()
         relay.cancel()
+
+
+def _inherited(program: Program) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in program.withheld}
 
 
 async def _relay(process: asyncio.subprocess.Process, lines: deque[str], *, say: Callable[[str], None]) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -64,13 +64,13 @@ class CancelRequest:
     """
 
     order_id: str
-    reason: str
+    reason: str = field(repr=False)  # in somebody's own words
     request_id: UUID
     actor: str | None = None
     limit: int | None = None  # won that whoever asks may give back of one payment in all
     amount: int | None = None
     tax_free_amount: int = 0
-    account: RefundAccount | None = None
+    account: RefundAccount | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

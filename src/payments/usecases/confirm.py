@@ -1,7 +1,7 @@
 """Confirm: the buyer is back from the payment window, and the money is taken, once."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,7 +36,7 @@ class ConfirmRequest:
     payment_key: str
     order_id: str
     amount: int
-    buyer: str | None = None  # whose payment it has to be, where buyers are known
+    buyer: str | None = field(default=None, repr=False)  # whose payment it has to be, where buyers are known
 
 
 async def confirm(
@@ -76,7 +76,7 @@ async def confirm(
 class Promise:
     """What was committed before the PG is asked."""
 
-    confirm_key: str
+    confirm_key: str = field(repr=False)
     payment: Payment  # PENDING, as it was committed; only to answer with when the outcome cannot be recorded
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -58,11 +58,11 @@ class PrepareRequest:
     order_id: str
     amount: int
     method: PaymentMethod
-    customer_email: str
+    customer_email: str = field(repr=False)
     order_name: str
-    success_url: str
-    fail_url: str
-    buyer: str | None = None  # whose payment it is, where buyers are known
+    success_url: str = field(repr=False)
+    fail_url: str = field(repr=False)
+    buyer: str | None = field(default=None, repr=False)  # whose payment it is, where buyers are known
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is committed before the PG is asked to give something back: all that is needed to ask, and to ask again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -37,8 +37,8 @@ class OpenCancel:
     order_id: str
     payment_key: str
     amount: int  # won that were to be paid in
-    reason: str
-    cancel_key: str
+    reason: str = field(repr=False)
+    cancel_key: str = field(repr=False)
     version: int  # of the payment as it was promised
 
 

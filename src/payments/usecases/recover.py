@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,7 +37,7 @@ class Unresolved:
 
     order_id: str
     payment_key: str
-    confirm_key: str
+    confirm_key: str = field(repr=False)
     amount: int
     age: timedelta  # since the confirm began, by the database's clock
     version: int
