@@ -54,16 +54,26 @@ ALEMBICS_OWN: Final = "alembic_version"
 
 # For each CHECK of `payments`: a status, and the change to such a payment that breaks it.
 BREAKS: Final = {
+    "account_has_bank": (PaymentStatus.WAITING_FOR_DEPOSIT, "account_bank = NULL"),
+    "amount_bounded": (PaymentStatus.CREATED, "amount = 1000000001"),
     "amount_positive": (PaymentStatus.CREATED, "amount = 0"),
     "attempt_positive": (PaymentStatus.CREATED, "attempt = 0"),
     "cancel_has_reason": (PaymentStatus.WAITING_FOR_DEPOSIT, "cancel_key = 'key-1'"),
+    "cancel_key_alphabet": (PaymentStatus.CREATED, "cancel_key = ''"),
+    "cancel_reason_readable": (PaymentStatus.CREATED, "cancel_reason = E'sold\\nout'"),
+    "confirm_key_alphabet": (PaymentStatus.CREATED, "confirm_key = 'a key'"),
+    "counters_count": (PaymentStatus.CREATED, "version = 0"),
     "created_expires": (PaymentStatus.CREATED, "next_check_at = NULL"),
+    "customer_email_shape": (PaymentStatus.CREATED, "customer_email = 'buyer'"),
+    "deposited_amount_bounded": (PaymentStatus.CREATED, "deposited_amount = -1"),
+    "erased_names_nobody": (PaymentStatus.COMPLETED, "erased_at = now()"),
     "held_until": (PaymentStatus.COMPLETED, "held_by = gen_random_uuid(), next_check_at = NULL"),
     "deposit_is_looked_for": (PaymentStatus.WAITING_FOR_DEPOSIT, "next_check_at = NULL"),
     "currency_won": (PaymentStatus.CREATED, "currency = 'USD'"),
     "completed_has_proof": (PaymentStatus.COMPLETED, "completed_at = NULL"),
     "failed_has_evidence": (PaymentStatus.FAILED, "fail_code = NULL"),
     "method_listed": (PaymentStatus.CREATED, "method = 'CASH'"),
+    "order_name_readable": (PaymentStatus.CREATED, "order_name = ' '"),
     "order_id_alphabet": (PaymentStatus.CREATED, "order_id = E'order-000001\\n'"),
     "payment_key_alphabet": (PaymentStatus.PENDING, "payment_key = '../settlements'"),
     "pending_can_be_resolved": (PaymentStatus.PENDING, "next_check_at = NULL"),
@@ -77,9 +87,13 @@ BREAKS: Final = {
 REFUND_BREAKS: Final = {
     "amount_positive": (RefundStatus.REQUESTED, "amount = 0"),
     "amount_within_balance": (RefundStatus.REQUESTED, "amount = believed_balance + 1"),
+    "balance_bounded": (RefundStatus.REQUESTED, "believed_balance = 1000000001"),
+    "counters_count": (RefundStatus.REQUESTED, "check_count = -1"),
     "cause_listed": (RefundStatus.REQUESTED, "cause = 'nobody'"),
     "failed_has_evidence": (RefundStatus.FAILED, "fail_code = NULL"),
     "held_until": (RefundStatus.FAILED, "held_by = gen_random_uuid(), next_check_at = NULL"),
+    "reason_readable": (RefundStatus.REQUESTED, "reason = ''"),
+    "refund_key_alphabet": (RefundStatus.REQUESTED, "refund_key = 'a key'"),
     "requested_can_be_resolved": (RefundStatus.REQUESTED, "next_check_at = NULL"),
     "status_listed": (RefundStatus.REQUESTED, "status = 'DONE'"),
     "succeeded_has_proof": (RefundStatus.SUCCEEDED, "transaction_key = NULL"),
@@ -91,6 +105,7 @@ REQUEST_BREAKS: Final = [
     ("answered_as_a_whole", "status = NULL"),
     ("hashes_are_sha256", "key_hash = substring(key_hash FOR 31)"),
     ("hashes_are_sha256", "fingerprint = fingerprint || fingerprint"),
+    ("status_of_http", "status = 600"),
 ]
 
 

@@ -16,6 +16,7 @@ PACKAGES: Final = ("payments", "toss_sandbox", "demo_shop")
 CORE: Final = (
     *(
         "states",
+        "privacy",
         "errors",
         "access",
         "ids",
@@ -39,6 +40,8 @@ CORE: Final = (
         "signing",
         "figures",
         "due",
+        "erasure",
+        "roles",
     ),
 )
 USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observability", "schema"}
@@ -46,7 +49,7 @@ USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observabi
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "gateways": set(),
     "settings": set(),
-    "schema": {"errors"},
+    "schema": {"db", "errors", "roles"},
     "observability": {"settings"},
     "usecases": {*CORE, "gateways.pg", "gateways.orders", "gateways.subscribers"},
     "resources": {"background", "db", "settings", "gateways", "leases", "presence", "alerts"},
@@ -82,6 +85,8 @@ LIBRARIES: Final[dict[str, set[str]]] = {
             "nightly_queries",
             "figures",
             "due",
+            "erasure",
+            "roles",
         ),
     },
     "apprise": {"alerts"},
@@ -104,7 +109,18 @@ LIBRARIES: Final[dict[str, set[str]]] = {
         *("api.access", "api.health", "api.rate_limits", "api.webhooks", "figures", "gateways", "observability"),
     },
     "structlog": {
-        *("alerts", "api", "background", "discrepancies", "gateways", "jobs", "observability", "presence", "usecases"),
+        *(
+            "alerts",
+            "api",
+            "background",
+            "discrepancies",
+            "gateways",
+            "jobs",
+            "observability",
+            "presence",
+            "roles",
+            "usecases",
+        ),
     },
 }
 # Single names of a library that stand where the rest of it may not.

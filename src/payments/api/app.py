@@ -14,6 +14,7 @@ from payments.api import access, events, health, payments, problems, webhooks
 from payments.api.front_door import FrontDoor, RequestLog
 from payments.api.rate_limits import Limits, RateLimits
 from payments.resources import API, open_resources
+from payments.roles import warn_of_power
 from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
@@ -61,6 +62,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         async with open_resources(settings, role=API) as resources:
             app.state.resources = resources
             _log_start(settings)
+            if settings.environment is Environment.PRODUCTION:
+                resources.background.start(warn_of_power(resources.sessions))
             yield
             left = await resources.background.drain(DRAIN_LIMIT)
             log.info("api.stopped", confirms_left_to_recovery=left)
