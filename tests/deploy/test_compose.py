@@ -163,6 +163,9 @@ class TestSecrets:
             ("kept-secrets", {"databases"}),
             ("postgres-secrets", {"postgres"}),
             ("payments-secrets", {"migrate", "api", "worker"}),
+            ("migrate-secrets", {"migrate"}),
+            ("api-secrets", {"api"}),
+            ("worker-secrets", {"worker"}),
             ("shop-secrets", {"demo-shop"}),
             ("sandbox-secrets", {"toss-sandbox"}),
         ],
@@ -195,8 +198,13 @@ class TestSettings:
 
         assert told == {f"SHOP_{name.upper()}" for name in ShopSettings.__dataclass_fields__}
 
-    def test_api_worker_and_migration_are_told_the_same(self) -> None:
-        assert SERVICES["api"].environment == SERVICES["worker"].environment == SERVICES["migrate"].environment
+    def test_api_worker_and_migration_are_told_the_same_but_who_they_are(self) -> None:
+        told = [dict(SERVICES[name].environment) for name in ("api", "worker", "migrate")]
+
+        roles = [environment.pop("DATABASE_URL_FILE") for environment in told]
+
+        assert roles == [f"/secrets/{name}/database-url" for name in ("api", "worker", "migrate")]
+        assert told[0] == told[1] == told[2]
 
     def test_example_names_every_variable(self) -> None:
         named = re.findall(r"^#([A-Z_]+)=", ENV_EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
