@@ -32,7 +32,7 @@ from payments.usecases.forget import forget
 from payments.usecases.keys import NewKey, create_key
 from payments.usecases.prepare import PrepareRequest, prepare
 from payments.usecases.reconcile import reconcile
-from tests.builders import AT, LEASE, a_payment, columns
+from tests.builders import AT, LEASE, PAYMENT_KEY, a_payment, columns
 from tests.integration.events_world import Shop, deliver_all
 from tests.integration.night_world import opened
 from tests.integration.webhook_world import delivered, deposit_callback, status_changed, work_now
@@ -233,6 +233,30 @@ class TestWholeLife:
         assert report.found == {}
         came = {place for places in (await places_of(names, resources.sessions)).values() for place in places}
         assert came == {("received_webhooks", "body")}  # as it came in; forgotten in its time
+
+
+class TestReasonOfACancel:
+    async def test_stands_in_the_timeline_until_it_is_erased(
+        self, office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+    ) -> None:
+        await prepared_by_kim(resources)
+        (await cancelling(office, cancelReason=WHY)).raise_for_status()
+        async with transaction(resources.sessions) as session:
+            payment, _ = await get_payment_to_change(session, ORDER)
+            payment.payment_key = PAYMENT_KEY  # the timeline is asked for by it
+        before = await _timeline(office)
+        await close_all(sandbox, resources, PAYMENT_KEY)
+
+        await erase_order(ORDER, sessions=resources.sessions)
+
+        after = await _timeline(office)
+        assert [event["message"] for event in before] == [None, WHY]
+        assert after == [*before[:-1], {**before[-1], "message": None}]
+
+
+async def _timeline(office: httpx.AsyncClient) -> list[dict[str, object]]:
+    events: list[dict[str, object]] = (await office.get(f"/payments/{PAYMENT_KEY}/events")).json()["events"]
+    return events
 
 
 Story = Callable[[AsyncSession, Payment, datetime], Awaitable[None]]

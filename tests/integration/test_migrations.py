@@ -50,6 +50,22 @@ CATALOGUE: Final = {
 OVERWRITING: Final = (
     "INSERT INTO payment_events TABLE payment_events ON CONFLICT (payment_id, sequence) DO UPDATE SET attempt = 2"
 )
+GIVEN_UP: Final = """
+    INSERT INTO payments (id, order_id, status, method, amount, refunded_amount, currency, order_name, customer_email,
+        attempt, is_partial_cancelable, check_count, last_sequence, created_at, prepared_at, version)
+    VALUES (gen_random_uuid(), 'order-000001', 'CANCELLED', 'CARD', 15000, 0, 'KRW', 'T-shirt', 'kim@example.com',
+        1, true, 0, 2, now(), now(), 2)
+"""
+GIVEN_UP_WORDS: Final = """
+    INSERT INTO payment_events (payment_id, sequence, from_status, to_status, cause, attempt, message, at)
+    SELECT id, 1, NULL, 'CREATED', 'api', 1, NULL, now() FROM payments UNION ALL
+    SELECT id, 2, 'CREATED', 'CANCELLED', 'api', 1, 'Kim has changed her mind', now() FROM payments
+"""
+WORDS: Final = """
+    SELECT cancel_reason, started.message, ended.message FROM payments
+    JOIN payment_events started ON started.payment_id = payments.id AND started.sequence = 1
+    JOIN payment_events ended ON ended.payment_id = payments.id AND ended.sequence = 2
+"""
 ALEMBICS_OWN: Final = "alembic_version"
 
 # For each CHECK of `payments`: a status, and the change to such a payment that breaks it.
@@ -211,6 +227,27 @@ class TestMigrations:
         migrate(database)
 
         assert catalogue(database) == before
+
+
+class TestReasonsInTheHistory:
+    """Release 0004 wrote there why a payment was given up; a person's own words, which nobody could erase again."""
+
+    def test_move_to_the_payment_and_back(self, empty_database: str) -> None:
+        config = alembic_config(empty_database)
+        command.upgrade(config, "0004")
+        with psycopg.connect(empty_database.replace("+psycopg", "", 1), autocommit=True) as connection:
+            connection.execute(GIVEN_UP)
+            connection.execute(GIVEN_UP_WORDS)
+
+            command.upgrade(config, "head")
+            above = connection.execute(WORDS).fetchall()
+            with pytest.raises(errors.IntegrityConstraintViolation, match="append-only"):
+                connection.execute("UPDATE payment_events SET message = NULL")
+            command.downgrade(config, "0004")
+            below = connection.execute(WORDS).fetchall()
+
+        assert above == [("Kim has changed her mind", None, None)]
+        assert below == [("Kim has changed her mind", None, "Kim has changed her mind")]
 
 
 class TestHistory:
