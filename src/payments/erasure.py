@@ -26,7 +26,8 @@ class StillOpen(StrEnum):
     STRAY = "money that was captured by mistake has not gone back"
     DISCREPANCY = "a discrepancy is not resolved"
     EVENT = "the order service has not been told everything"
-    REQUEST = "a cancel or refund may still be repeated under its Idempotency-Key"
+    CANCEL_REQUEST = "the cancel may still be repeated under its Idempotency-Key"
+    REFUND_REQUEST = "a refund may still be repeated under its Idempotency-Key"
 
 
 class Place(NamedTuple):
@@ -58,10 +59,10 @@ _OPEN: Final[dict[StillOpen, ColumnElement[bool]]] = {
         OutboxMessage.delivered_at.is_(None),
         OutboxMessage.parked_at.is_(None),
     ),
-    # Its answer is kept until then, and a repetition must not become another refund.
-    StillOpen.REQUEST: or_(
-        exists().where(IdempotentRequest.id == Payment.cancel_request_id),
-        exists().where(Refund.payment_id == Payment.id, IdempotentRequest.id == Refund.request_id),
+    # Their answers are kept until then, and a repetition must not become another refund.
+    StillOpen.CANCEL_REQUEST: exists().where(IdempotentRequest.id == Payment.cancel_request_id),
+    StillOpen.REFUND_REQUEST: exists().where(
+        Refund.payment_id == Payment.id, IdempotentRequest.id == Refund.request_id
     ),
 }
 

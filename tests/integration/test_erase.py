@@ -290,11 +290,30 @@ async def _untold(session: AsyncSession, payment: Payment, now: datetime) -> Non
     await announce(session, payment, EventType.COMPLETED, at=now)
 
 
-async def _repeatable(session: AsyncSession, payment: Payment, now: datetime) -> None:
+def _request(now: datetime) -> IdempotentRequest:
     name = new_id().bytes * 2
-    request = IdempotentRequest(id=new_id(), key_hash=name, fingerprint=name, created_at=now, locked_until=now)
+    return IdempotentRequest(id=new_id(), key_hash=name, fingerprint=name, created_at=now, locked_until=now)
+
+
+async def _repeatable(session: AsyncSession, payment: Payment, now: datetime) -> None:
+    request = _request(now)
     session.add(request)
     payment.cancel_request_id = request.id
+
+
+async def _refund_repeatable(session: AsyncSession, payment: Payment, now: datetime) -> None:
+    request = _request(now)
+    refund = Refund.request(
+        *(payment, 1_000),
+        reason=REASON,
+        refund_key="key-1",
+        at=AT,
+        lease=LEASE,
+        cause=Cause.API,
+        request_id=request.id,
+    )
+    refund.fail("NOT_CANCELABLE_PAYMENT", "취소 할 수 없는 결제 입니다.", because="other", at=AT)
+    session.add_all([request, refund])
 
 
 OPEN: Final[dict[StillOpen, tuple[PaymentStatus, Story]]] = {
@@ -304,7 +323,8 @@ OPEN: Final[dict[StillOpen, tuple[PaymentStatus, Story]]] = {
     StillOpen.STRAY: (PaymentStatus.CANCELLED, _stray),
     StillOpen.DISCREPANCY: (PaymentStatus.COMPLETED, _differing),
     StillOpen.EVENT: (PaymentStatus.FAILED, _untold),
-    StillOpen.REQUEST: (PaymentStatus.CANCELLED, _repeatable),
+    StillOpen.CANCEL_REQUEST: (PaymentStatus.CANCELLED, _repeatable),
+    StillOpen.REFUND_REQUEST: (PaymentStatus.COMPLETED, _refund_repeatable),
 }
 
 
