@@ -17,7 +17,7 @@ run: .venv/run ## Start everything on this machine; Ctrl-C stops it (PORT_BASE=8
 	@exec $(BIN)/payments run --port-base $(PORT_BASE) --data $(DATA)
 
 demo: .venv/run ## Buy something from the running set and print what happens
-	@$(BIN)/payments demo-purchase --port-base $(PORT_BASE)
+	@$(BIN)/payments demo-purchase --port-base $(PORT_BASE) --data $(DATA)
 
 test: .venv/dev ## Run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

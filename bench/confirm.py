@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+from tests.keys import AUTHORIZATION, let_in
 
 from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
@@ -53,6 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="payments-bench-") as home, LocalPostgres(Path(home, "pg")) as postgres:
         postgres.create_database("bench")
         migrate(postgres.url("bench"))
+        let_in(postgres.url("bench"))
         with _servers(Path(home), postgres.url("bench")):
             asyncio.run(_measure_all(orders))
 
@@ -67,6 +69,8 @@ def _servers(home: Path, database: str) -> Iterator[None]:
         "TOSS_CLIENT_KEY": CLIENT_KEY,
         "TOSS_SECRET_KEY": SECRET_KEY,
         "ALLOWED_ORIGINS": SHOP,
+        "RATE_LIMIT_BUYERS": "1000000/second",
+        "RATE_LIMIT_CLIENTS": "1000000/second",
     }
     sandbox = ["toss_sandbox", "serve", "--port", str(SANDBOX_PORT), "--data", str(home / "sandbox.sqlite3")]
     api = ["payments", "api", "--port", str(API_PORT)]
@@ -84,7 +88,7 @@ def _servers(home: Path, database: str) -> Iterator[None]:
 
 async def _measure_all(orders: int) -> None:
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=AUTHORIZATION) as http:
         await _until_live(http, API_PORT)
         await _until_live(http, SANDBOX_PORT)
         print(f"{'':<22} {'clients':>7} {'rate':>10} {'p50':>11} {'p99':>11}")

@@ -11,6 +11,7 @@ import pytest
 
 from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
+from tests.keys import let_in
 
 pytest_plugins = ["tests.browser"]
 
@@ -39,6 +40,7 @@ def postgres() -> Iterator[LocalPostgres]:
     ):
         server.create_database(TEMPLATE)
         migrate(server.url(TEMPLATE))
+        let_in(server.url(TEMPLATE))
         yield server
 
 
@@ -53,7 +55,7 @@ def empty_database(postgres: LocalPostgres) -> Iterator[str]:
 
 @pytest.fixture
 def database(postgres: LocalPostgres) -> Iterator[str]:
-    """The URL of a migrated database without any rows."""
+    """The URL of a migrated database without any rows but the API key of `tests.keys`."""
     name = f"migrated_{uuid4().hex}"
     postgres.create_database(name, template=TEMPLATE)
     yield postgres.url(name)

@@ -24,7 +24,7 @@ _STATIC = Path(__file__).parent / "static"
 def create_shop(settings: ShopSettings) -> FastAPI:
     """A shop that creates its tables when it starts, and waits for nothing but its database."""
     engine = open_engine(settings.database_url)
-    payments = open_client(settings.payments_url)
+    payments = open_client(settings.payments_url, api_key=settings.payments_api_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ example:
 environment (each may be given as a file's name in NAME_FILE):
   SHOP_DATABASE_URL         own order database, postgresql+psycopg://...; required
   SHOP_PAYMENTS_URL         payments API for this server (http://127.0.0.1:8000)
+  SHOP_PAYMENTS_API_KEY     what the payments API knows this server by; scopes read and refund (required)
   SHOP_PAYMENTS_PUBLIC_URL  payments API for the buyer's browser (the same)
   SHOP_TOSS_SDK_URL         browser SDK (http://127.0.0.1:8100/v2/standard)
   SHOP_PUBLIC_URL           this shop, for the buyer's browser (http://127.0.0.1:PORT)

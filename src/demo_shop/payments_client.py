@@ -188,9 +188,15 @@ class _Problem(Wire):
     pg_message: str | None = None
 
 
-def open_client(base_url: str) -> httpx.AsyncClient:
-    """A client that trusts no proxy setting of its surroundings and follows no redirect."""
-    return httpx.AsyncClient(base_url=base_url, timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
+def open_client(base_url: str, *, api_key: str) -> httpx.AsyncClient:
+    """A client that shows our key, trusts no proxy setting of its surroundings and follows no redirect."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        timeout=_TIMEOUT,
+        trust_env=False,
+        follow_redirects=False,
+        headers={"Authorization": f"Bearer {api_key}"},
+    )
 
 
 async def read_payment(client: httpx.AsyncClient, order_id: str) -> Answer:

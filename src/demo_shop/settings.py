@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_SDK_URL = "http://127.0.0.1:8100/v2/standard"
 
+_API_KEY: Final = re.compile(r"[!-~]{16,}")
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - tells what follows, and is none itself
 # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 _SECRET_BYTES: Final = range(24, 65)
@@ -28,6 +30,7 @@ class ShopSettings:
     payments_public_url: str  # as the buyer's browser reaches it
     toss_sdk_url: str
     public_url: str  # our own, as the buyer's browser reaches it
+    payments_api_key: str = field(repr=False)  # what the payments API knows us by; it reads and refunds
     # Any of them may have signed an event. Without one, an order's changes are learned only by asking.
     events_secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -49,6 +52,7 @@ def read_settings(environ: Mapping[str, str], *, port: int) -> ShopSettings:
         payments_public_url=_http_url(environ, "SHOP_PAYMENTS_PUBLIC_URL", default=payments_url),
         toss_sdk_url=_http_url(environ, "SHOP_TOSS_SDK_URL", default=DEFAULT_SDK_URL),
         public_url=_http_url(environ, "SHOP_PUBLIC_URL", default=f"http://127.0.0.1:{port}"),
+        payments_api_key=_api_key(environ),
         events_secrets=_secrets(environ, "SHOP_EVENTS_SECRETS"),
     )
 
@@ -76,6 +80,16 @@ def _database_url(environ: Mapping[str, str]) -> str:
     if not url.startswith("postgresql+psycopg://"):
         raise InvalidSettings("SHOP_DATABASE_URL has to begin with postgresql+psycopg://.")
     return url
+
+
+def _api_key(environ: Mapping[str, str]) -> str:
+    key = _read(environ, "SHOP_PAYMENTS_API_KEY") or ""
+    if _API_KEY.fullmatch(key) is None:
+        raise InvalidSettings(
+            "SHOP_PAYMENTS_API_KEY is missing or no key; one is made by "
+            "`payments keys create --name shop --scope read,refund`."
+        )
+    return key
 
 
 def _secrets(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

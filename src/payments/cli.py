@@ -91,13 +91,16 @@ def _base_option(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     _base_option(parser)
-    parser.add_argument(
-        "--data", type=Path, default=Path(".data"), metavar="DIR", help="where the data is kept (default: .data)"
-    )
+    _data_option(parser, "where the data is kept")
+
+
+def _data_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--data", type=Path, default=Path(".data"), metavar="DIR", help=f"{what} (default: .data)")
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
     _base_option(parser)
+    _data_option(parser, "the data directory of the running set")
 
 
 def _api(options: argparse.Namespace) -> int:
@@ -149,4 +152,4 @@ def _run(options: argparse.Namespace) -> int:
 def _demo_purchase(options: argparse.Namespace) -> int:
     from payments.local.demo_purchase import demo_purchase  # noqa: PLC0415 - only for the local run
 
-    return asyncio.run(demo_purchase(port_base=options.port_base))
+    return asyncio.run(demo_purchase(port_base=options.port_base, data=options.data))

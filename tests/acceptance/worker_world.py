@@ -31,6 +31,7 @@ from payments.states import PaymentMethod
 from tests.clocks import move_database_clock
 from tests.conftest import TEMPLATE
 from tests.integration.world import AMOUNT, CLIENT_KEY, ORDER, SECRET_KEY, SHOP, confirm_body, prepare_body
+from tests.keys import API_KEY, AUTHORIZATION
 from tests.local.processes import kill
 from tests.programs import BARE_ENVIRONMENT, free_port, program, sandbox_server, server
 
@@ -95,7 +96,7 @@ class Api:
 def serving_api(environment: dict[str, str]) -> Iterator[tuple[Api, subprocess.Popen[bytes]]]:
     with (
         server("payments", "api", environment=environment) as (url, process),
-        httpx.Client(base_url=url, trust_env=False, timeout=30) as http,
+        httpx.Client(base_url=url, trust_env=False, timeout=30, headers=AUTHORIZATION) as http,
     ):
         yield Api(http), process
 
@@ -109,6 +110,9 @@ def environment_for(database: str, pg_url: str, **more: str) -> dict[str, str]:
         "TOSS_CLIENT_KEY": CLIENT_KEY,
         "TOSS_SECRET_KEY": SECRET_KEY,
         "ALLOWED_ORIGINS": SHOP,
+        "RATE_LIMIT_BUYERS": "1000000/second",
+        "RATE_LIMIT_WEBHOOKS": "1000000/second",
+        "RATE_LIMIT_CLIENTS": "1000000/second",
         **more,
     }
 
@@ -204,7 +208,11 @@ class Shop:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        environment = {"SHOP_DATABASE_URL": self.database, "SHOP_EVENTS_SECRETS": EVENTS_SECRET}
+        environment = {
+            "SHOP_DATABASE_URL": self.database,
+            "SHOP_EVENTS_SECRETS": EVENTS_SECRET,
+            "SHOP_PAYMENTS_API_KEY": API_KEY,
+        }
         with program("demo_shop", "serve", "--port", str(self.port), environment=environment):
             until(self._is_live)
             yield

@@ -10,6 +10,7 @@ from payments.api.app import create_app
 from payments.resources import Resources
 from payments.settings import Settings
 from tests.integration.world import CLIENT_KEY, SECRET_KEY, SHOP, Sandbox, settings_for
+from tests.keys import AUTHORIZATION
 from tests.programs import sandbox_server
 
 
@@ -44,9 +45,10 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser on the shop's page, talking to the API."""
+    """A client of the shop that may do everything, from the shop's page."""
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"origin": SHOP}) as client:
+    headers = {"origin": SHOP, **AUTHORIZATION}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
         yield client
 
 

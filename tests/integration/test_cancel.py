@@ -23,6 +23,7 @@ from tests.integration.world import (
     resolve_now,
     until,
 )
+from tests.keys import API_KEY, let_in
 
 LOST_REPLIES: Final = ("drop_reply", "reset_after_effect", "truncated_json", "wrong_json", "server_error_after_effect")
 
@@ -499,13 +500,18 @@ class TestIdempotencyKey:
         assert (first.status_code, first.json()["code"]) == (409, "nothing_to_refund")
         assert again.content == first.content
 
-    async def test_of_another_client_is_another_key(self, api: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    async def test_of_another_client_is_another_key(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, database: str
+    ) -> None:
         await paid(api, sandbox)
+        old_key, new_key = f"payk_Shop0001_{'s' * 43}", f"payk_Shop0002_{'n' * 43}"
+        let_in(database, old_key, name="shop")
+        let_in(database, new_key, name="shop")
         url, body = f"/payments/orders/{ORDER}/cancel", {"cancelReason": "품절", "cancelAmount": 1000}
 
         answers = [
-            await api.post(url, json=body, headers={"idempotency-key": "one", "authorization": f"Bearer {client}"})
-            for client in ("first", "second", "first")
+            await api.post(url, json=body, headers={"idempotency-key": "one", "authorization": f"Bearer {key}"})
+            for key in (old_key, API_KEY, new_key)
         ]
 
         assert [answer.status_code for answer in answers] == [200, 200, 200]

@@ -23,6 +23,7 @@ from tests.integration.world import (
     read,
     settings_for,
 )
+from tests.keys import AUTHORIZATION
 
 DEAD = "postgresql+psycopg://nobody:kanarienvogel@127.0.0.1:1/nothing"
 
@@ -59,7 +60,7 @@ async def api_on(database: str, sandbox_url: str) -> AsyncIterator[httpx.AsyncCl
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://api") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://api", headers=AUTHORIZATION) as client,
     ):
         yield client
 

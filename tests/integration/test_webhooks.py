@@ -71,6 +71,7 @@ from tests.integration.world import (
     settings_for,
     until,
 )
+from tests.keys import AUTHORIZATION
 from tests.programs import free_port
 
 OTHER_ORDER: Final = "order-000002"
@@ -98,7 +99,9 @@ async def an_api(settings: Settings, **changes: object) -> AsyncIterator[httpx.A
     app = create_app(settings.model_copy(update=changes))
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://api", headers=AUTHORIZATION
+        ) as client,
     ):
         yield client
 

@@ -15,12 +15,13 @@ from payments.db import transaction
 from payments.models import Payment, Refund
 from payments.records import Discrepancy, OutboxMessage
 from payments.resources import Resources
-from payments.settings import Environment, Settings
+from payments.settings import Environment, Rate, Settings
 from payments.states import RefundStatus
 from payments.usecases.recover import recover, watch
 from payments.usecases.refund import resolve_refunds
 
 SHOP: Final = "https://shop.example"
+UNLIMITED: Final = Rate(1_000_000, 1.0)
 CLIENT_KEY: Final = "test_ck_sandbox0000000000000000000000"
 SECRET_KEY: Final = "test_sk_sandbox0000000000000000000000"
 ORDER: Final = "order-000001"
@@ -38,6 +39,10 @@ def settings_for(database: str, sandbox_url: str) -> Settings:
         toss_secret_key=SecretStr(SECRET_KEY),
         allowed_origins=(SHOP,),
         toss_worker_rate=10_000,  # the sandbox has no limit
+        rate_limit_buyers=UNLIMITED,  # a story's buyers all come from one address
+        rate_limit_webhooks=UNLIMITED,
+        rate_limit_clients=UNLIMITED,
+        rate_limit_failures=UNLIMITED,
     )
 
 

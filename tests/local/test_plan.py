@@ -14,6 +14,7 @@ def a_plan(environ: Mapping[str, str] | None = None) -> Plan:
         payments_url="payments db",
         shop_url="shop db",
         events_secret="whsec_of_the_run",
+        key_file=Path("data", "shop-api-key"),
     )
 
 

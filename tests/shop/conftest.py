@@ -42,6 +42,7 @@ def settings(empty_database: str) -> ShopSettings:
         payments_public_url="http://pay.shop.test",
         toss_sdk_url="http://sdk.test/v2/standard",
         public_url="http://shop.test",
+        payments_api_key="payk_of_the_shop",
     )
 
 

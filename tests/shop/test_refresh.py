@@ -15,7 +15,7 @@ from tests.shop.conftest import PAYMENTS
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client(PAYMENTS) as opened:
+    async with open_client(PAYMENTS, api_key="payk_of_the_shop") as opened:
         yield opened
 
 

@@ -8,11 +8,12 @@ from demo_shop.security import content_security_policy
 from demo_shop.settings import InvalidSettings, ShopSettings, read_settings
 from tests.shop.signed_events import OLD_SECRET, SECRET
 
-DATABASE = {"SHOP_DATABASE_URL": "postgresql+psycopg://shop:hunter2@127.0.0.1/shop"}
+KEY = {"SHOP_PAYMENTS_API_KEY": "payk_hunter2_of_the_shop"}
+DATABASE = {"SHOP_DATABASE_URL": "postgresql+psycopg://shop:hunter2@127.0.0.1/shop", **KEY}
 
 
 class TestReadSettings:
-    def test_database_is_enough_on_one_machine(self) -> None:
+    def test_database_and_key_are_enough_on_one_machine(self) -> None:
         settings = read_settings(DATABASE, port=9200)
 
         assert settings.payments_url == "http://127.0.0.1:8000"
@@ -33,7 +34,7 @@ class TestReadSettings:
         secret = tmp_path / "database-url"
         secret.write_text(DATABASE["SHOP_DATABASE_URL"] + "\n")
 
-        settings = read_settings({"SHOP_DATABASE_URL_FILE": str(secret)}, port=8200)
+        settings = read_settings({"SHOP_DATABASE_URL_FILE": str(secret), **KEY}, port=8200)
 
         assert settings.database_url == DATABASE["SHOP_DATABASE_URL"]
 
@@ -44,6 +45,8 @@ class TestReadSettings:
             {"SHOP_DATABASE_URL": ""},
             {"SHOP_DATABASE_URL": "sqlite:///hunter2.db"},
             {"SHOP_DATABASE_URL_FILE": "/hunter2/nowhere"},
+            {**DATABASE, "SHOP_PAYMENTS_API_KEY": ""},
+            {**DATABASE, "SHOP_PAYMENTS_API_KEY": "hunter2"},
             {**DATABASE, "SHOP_PAYMENTS_URL": "hunter2:8000"},
             {**DATABASE, "SHOP_PUBLIC_URL": "http://"},
             {**DATABASE, "SHOP_TOSS_SDK_URL": "http://sdk.test/v2?key=hunter2"},
@@ -99,6 +102,7 @@ class TestContentSecurityPolicy:
             payments_public_url="https://pay.shop.kr",
             toss_sdk_url="https://js.tosspayments.com/v2/standard",
             public_url="https://shop.kr",
+            payments_api_key="payk_of_the_shop",
         )
 
         assert "frame-src https://*.tosspayments.com;" in content_security_policy(settings)

@@ -62,7 +62,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "cli_jobs": {"arguments", "business_day", "commands", "errors", "records", "settings", "usecases"},
     "cli_keys": {"access", "arguments", "cli_jobs", "commands", "settings"},
     "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "cli_keys", "jobs", "local"},
-    "local": set(),
+    "local": {"access"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,7 +1,7 @@
 // The buyer is back from the payment window. Have the payment confirmed, once, and stay until its outcome is known.
 //
-// Reloading, the back button and a second tab are harmless: the payment is read first, only an undecided one is
-// confirmed, and confirming it again repeats the recorded result. A lost answer is never shown as a failure.
+// Reloading, the back button and a second tab are harmless: confirming again repeats the recorded result. While the
+// outcome is not known the payment is only read. A lost answer is never shown as a failure.
 
 import { call, inKorean, isKorean, isPassing } from "./api.js";
 import { backOff, becomesVisible, isNews, pause } from "./waiting.js";
@@ -118,8 +118,9 @@ function undecided(words, seconds = null) {
   return seconds;
 }
 
+/** What a page may read without asking for the money is the status alone, without an amount. */
 function isOurPayment(body) {
-  return body?.orderId === orderId && body.amount === Number(amount);
+  return body?.orderId === orderId && (body.amount === undefined || body.amount === Number(amount));
 }
 
 async function judge(answer) {
@@ -150,8 +151,8 @@ async function judgePayment(payment, retryAfter) {
     case "CANCELLED":
       return decided("error", "취소된 주문입니다", "새로 주문해 주세요.");
     case "WAITING_FOR_DEPOSIT":
-      showWaiting(payment.virtualAccount, {});
-      return watchDeposit(payment.virtualAccount);
+      showWaiting(payment.virtualAccount ?? null, {});
+      return watchDeposit(payment.virtualAccount ?? null);
     default:
       return undecided(showPending, retryAfter);
   }
@@ -234,7 +235,8 @@ function confirm() {
 
 async function ask() {
   const seen = await look();
-  if (seen.status !== 200 || seen.body?.status !== "CREATED" || !isOurPayment(seen.body)) return seen;
+  if (seen.status !== 200 || seen.body?.status === "PENDING" || !isOurPayment(seen.body)) return seen;
+  // Of a payment that is decided it brings back what is recorded, to whoever has its key, and takes nothing.
   const answer = await confirm();
   if (answer.status !== 409) return answer;
   // Refused because of a state that we did not see: another tab or our own server was faster. See it now.

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import structlog
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import HTTPBearer
 from prometheus_client import Counter
 
@@ -181,6 +181,8 @@ FromRefunder = Annotated[Client, Security(REFUND, scopes=[Scope.REFUND])]
 
 # Who asks is of no account here: Toss signs, or is asked itself, and what machines ask for says nothing of anybody.
 OPEN: Final = frozenset({"/webhook/toss", "/health/live", "/health/ready", "/metrics"})
+# The framework's own pages, which are there in the local run alone.
+DESCRIPTIONS: Final = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
 
 
 def buyer_of(caller: Caller) -> str | None:
@@ -194,8 +196,9 @@ def check_every_route(app: FastAPI) -> None:
     Raises:
         LookupError: one has none, so that nobody can forget it.
     """
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.path not in OPEN and not _has_rule(route.dependant):
+    for route in iter_route_contexts(app.routes):
+        has_rule = isinstance(route.original_route, APIRoute) and _has_rule(route.dependant)
+        if route.path not in OPEN | DESCRIPTIONS and not has_rule:
             raise LookupError(f"{route.path} says nothing of who may use it")
 
 

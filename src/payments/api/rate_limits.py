@@ -37,7 +37,7 @@ class Limit:
     ) -> None:
         self._name = name
         self._interval = rate.seconds / rate.requests
-        self._burst = rate.seconds - self._interval
+        self._burst = rate.seconds - self._interval / 2  # half a request more than whole ones, for sums of floats
         self._clock = clock
         self._most = most
         self._free_at: OrderedDict[str, float] = OrderedDict()  # when all of a client's share is there again

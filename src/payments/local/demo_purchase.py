@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from payments.local.plan import Ports
+from payments.local.plan import KEY_FILE, Ports
 from payments.local.supervisor import HOST
 
 PRODUCT: Final = "drip-coffee"
@@ -40,8 +41,10 @@ class Story:
         print(f"  {self.step:>2}. {seconds:5.2f} s  {who:<8} {what}")  # noqa: T201 - the story is the result
 
 
-async def demo_purchase(*, port_base: int) -> int:
+async def demo_purchase(*, port_base: int, data: Path) -> int:
     """Buy one thing: a card is refused, another one pays. Needs `payments run` on the same port base.
+
+    The timeline is for the back office: it is read with the key that the run has left in its `data`.
 
     Returns:
         The exit code: 0 paid once, 1 something was not as it must be, 2 nothing is running there.
@@ -49,7 +52,7 @@ async def demo_purchase(*, port_base: int) -> int:
     ports = Ports(port_base)
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-            await _buy(http, ports, Story())
+            await _buy(http, ports, Story(), key=_key_in(data))
     except httpx.ConnectError:
         _complain(f"Nothing answers on port {port_base}; start it first: payments run --port-base {port_base}")
         return NOT_RUNNING
@@ -59,7 +62,7 @@ async def demo_purchase(*, port_base: int) -> int:
     return DONE
 
 
-async def _buy(http: httpx.AsyncClient, ports: Ports, story: Story) -> None:
+async def _buy(http: httpx.AsyncClient, ports: Ports, story: Story, *, key: str) -> None:
     api, sandbox, shop = (f"http://{HOST}:{port}" for port in (ports.api, ports.sandbox, ports.shop))
     order_id = await _place_order(http, shop)
     order = _good(await http.get(f"{shop}/api/orders/{order_id}")).json()
@@ -75,9 +78,16 @@ async def _buy(http: httpx.AsyncClient, ports: Ports, story: Story) -> None:
     story.tell("shop", f"hears of it by a signed event: the order is {order['status']}")
     captures = _good(await http.get(f"{sandbox}/sandbox/ledger", params={"orderId": order_id})).json()["captures"]
     story.tell("PG", f"took {sum(capture['amount'] for capture in captures):,} won in {len(captures)} capture")
-    await _print_timeline(http, api, completed["paymentKey"])
+    await _print_timeline(http, api, completed["paymentKey"], key=key)
     if order["status"] != "PAID" or [capture["amount"] for capture in captures] != [order["amount"]]:
         raise WentWrong(f"The order is {order['status']} after {len(captures)} captures.")
+
+
+def _key_in(data: Path) -> str:
+    try:
+        return (data / KEY_FILE).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        raise WentWrong(f"{data / KEY_FILE} cannot be read: name the data directory of the run by --data.") from None
 
 
 async def _hear(http: httpx.AsyncClient, order_url: str) -> dict[str, Any]:
@@ -124,8 +134,9 @@ async def _pay(
     return body
 
 
-async def _print_timeline(http: httpx.AsyncClient, api: str, payment_key: str) -> None:
-    events = _good(await http.get(f"{api}/payments/{payment_key}/events")).json()["events"]
+async def _print_timeline(http: httpx.AsyncClient, api: str, payment_key: str, *, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    events = _good(await http.get(f"{api}/payments/{payment_key}/events", headers=headers)).json()["events"]
     print("\n  The payment's timeline:")  # noqa: T201 - the story is the result
     for event in events:
         move = f"{event['from'] or 'nothing'} → {event['to']}"

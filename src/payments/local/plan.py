@@ -15,6 +15,7 @@ SANDBOX_KEYS = {
 }
 TOSS_SDK_URL = "https://js.tosspayments.com/v2/standard"
 HIGHEST_BASE = 65_535 - 200
+KEY_FILE = "shop-api-key"
 
 
 class CannotRun(Exception):
@@ -46,6 +47,7 @@ class Plan:
 
     self_sufficient: tuple[Program, ...]
     migrate: Program
+    register: Program  # the shop's key
     on_our_schema: tuple[Program, ...]
 
     @property
@@ -60,7 +62,14 @@ def new_events_secret() -> str:
 
 
 def make_plan(
-    environ: Mapping[str, str], ports: Ports, *, data: Path, payments_url: str, shop_url: str, events_secret: str
+    environ: Mapping[str, str],
+    ports: Ports,
+    *,
+    data: Path,
+    payments_url: str,
+    shop_url: str,
+    events_secret: str,
+    key_file: Path,
 ) -> Plan:
     """Plan a run in which every value that the user set in the environment wins.
 
@@ -71,6 +80,7 @@ def make_plan(
         payments_url: Database of the payments.
         shop_url: Database of the shop.
         events_secret: What the events to the shop are signed with.
+        key_file: Holds what the shop shows to the payments.
 
     Raises:
         CannotRun: Only one of the two keys of Toss is set.
@@ -81,13 +91,14 @@ def make_plan(
     shop = Program(
         name="shop",
         arguments=["demo_shop", "serve", "--host", HOST, "--port", str(ports.shop)],
-        environment=_unset(environ, _shop_defaults(environ, ports, shop_url, events_secret)),
+        environment=_unset(environ, _shop_defaults(environ, ports, shop_url, events_secret, key_file)),
         port=ports.shop,
     )
     api_arguments = ["payments", "api", "--host", HOST, "--port", str(ports.api)]
     return Plan(
         self_sufficient=(shop,) if pays_at_toss(environ) else (_sandbox(ports, data), shop),
         migrate=Program(name="migrate", arguments=["payments", "migrate"], environment=payments),
+        register=Program(name="keys", arguments=["payments", *_registration(key_file)], environment=payments),
         on_our_schema=(
             Program(name="api", arguments=api_arguments, environment=payments, port=ports.api),
             Program(name="worker", arguments=["payments", "worker"], environment=payments),
@@ -145,18 +156,26 @@ def _payments_defaults(environ: Mapping[str, str], ports: Ports, url: str, event
     }
 
 
-def _shop_defaults(environ: Mapping[str, str], ports: Ports, url: str, events_secret: str) -> dict[str, str]:
+def _registration(key_file: Path) -> list[str]:
+    wanted = ["--name", "demo-shop", "--scope", "read,refund", "--by", "payments run"]
+    return ["keys", "create", *wanted, "--from-file", str(key_file)]
+
+
+def _shop_defaults(
+    environ: Mapping[str, str], ports: Ports, url: str, events_secret: str, key_file: Path
+) -> dict[str, str]:
     return {
         "SHOP_DATABASE_URL": url,
         "SHOP_EVENTS_SECRETS": value_of(environ, "EVENTS_SECRETS") or events_secret,
         "SHOP_PAYMENTS_URL": f"http://{HOST}:{ports.api}",
+        "SHOP_PAYMENTS_API_KEY_FILE": str(key_file),
         "SHOP_TOSS_SDK_URL": TOSS_SDK_URL if pays_at_toss(environ) else f"http://{HOST}:{ports.sandbox}/v2/standard",
         "SHOP_PUBLIC_URL": f"http://{HOST}:{ports.shop}",
     }
 
 
 def _unset(environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in defaults.items() if not _is_set(environ, name)}
+    return {name: value for name, value in defaults.items() if not _is_set(environ, name.removesuffix("_FILE"))}
 
 
 def _is_set(environ: Mapping[str, str], name: str) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from payments.access import new_key
 from payments.local.databases import create_if_missing, sibling
 from payments.local.plan import (
     HIGHEST_BASE,
+    KEY_FILE,
     CannotRun,
     Plan,
     Ports,
@@ -63,6 +65,7 @@ def run(*, port_base: int, data: Path) -> int:
                 payments_url=databases.payments,
                 shop_url=databases.shop,
                 events_secret=new_events_secret(),
+                key_file=_key_file(data),
             )
             _write_environment(data, plan.migrate.environment)
             code = asyncio.run(_supervise(plan, databases, lambda: _greet(ports, data, began_at)))
@@ -94,13 +97,24 @@ def _make(data: Path) -> None:
         raise CannotRun(f"The data directory {data} cannot be made ({error.strerror}).") from error
 
 
+def _key_file(data: Path) -> Path:
+    """What the shop shows to the payments, the same from run to run."""
+    file = data / KEY_FILE
+    if not file.exists():
+        _write_private(file, new_key().text)
+    return file
+
+
+def _write_private(file: Path, text: str) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
+        written.write(text)
+
+
 def _write_environment(data: Path, environment: Mapping[str, str]) -> None:
     """What our programs run with and the user did not set, for commands in another terminal."""
     told = {**environment, TAKEN_OVER: str(data)}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(told.items())]
-    file = data / ENVIRONMENT_FILE
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
-        written.writelines(lines)
+    _write_private(data / ENVIRONMENT_FILE, "".join(lines))
 
 
 def _greet(ports: Ports, data: Path, began_at: float) -> None:
@@ -117,6 +131,7 @@ async def _supervise(plan: Plan, databases: Databases, greet: Callable[[], None]
             for program in plan.self_sufficient:
                 group.create_task(keep_running(program, show))
             await run_once(plan.migrate, show)
+            await run_once(plan.register, show)
             for program in plan.on_our_schema:
                 group.create_task(keep_running(program, show))
             for program in plan.lasting:
