@@ -8,12 +8,10 @@ from typing import Final
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import commands, discrepancies
-from payments.access import Scope
 from payments.business_day import day_of
 from payments.commands import CANNOT, DONE
 from payments.db import Base, Sessions, transaction
@@ -29,7 +27,6 @@ from payments.settings import Settings
 from payments.states import Cause, PaymentMethod, PaymentStatus
 from payments.usecases.erase import BATCH, Erased, erase, erase_order
 from payments.usecases.forget import forget
-from payments.usecases.keys import NewKey, create_key
 from payments.usecases.prepare import PrepareRequest, prepare
 from payments.usecases.reconcile import reconcile
 from tests.builders import AT, LEASE, PAYMENT_KEY, a_payment, columns
@@ -66,16 +63,6 @@ NOTE: Final = "spoke to Kim Canary"
 async def sessions(database: str) -> AsyncIterator[Sessions]:
     async with opened(database) as sessions:
         yield sessions
-
-
-@pytest.fixture
-async def office(app: FastAPI, resources: Resources) -> AsyncIterator[httpx.AsyncClient]:
-    """The shop's back office, which may do everything."""
-    key = await create_key(NewKey("office", frozenset(Scope), by="test"), sessions=resources.sessions)
-    headers = {"origin": SHOP, "authorization": f"Bearer {key.text}"}
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
-        yield client
 
 
 async def everything(sessions: Sessions) -> dict[tuple[str, str], str]:
@@ -132,16 +119,16 @@ async def prepared_by_kim(resources: Resources) -> None:
     await prepare(asked, sessions=resources.sessions, orders=None, allowed_origins=(SHOP,))
 
 
-async def bought_by_kim(office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources) -> str:
+async def bought_by_kim(api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources) -> str:
     """A whole life: an account, a deposit, webhooks, a refund to another account, a difference; the payment key."""
     await prepared_by_kim(resources)
     payment_key = await sandbox.buyer_authenticates(method=VIRTUAL, bank="20", holderName=HOLDER)
-    (await office.post("/payments/confirm", json=confirm_body(payment_key))).raise_for_status()
+    (await api.post("/payments/confirm", json=confirm_body(payment_key))).raise_for_status()
     paid_in = await sandbox.act(payment_key, "deposit")
-    await delivered(office, status_changed(paid_in), deposit_callback(paid_in))
+    await delivered(api, status_changed(paid_in), deposit_callback(paid_in))
     await work_now(resources)
     account = {**ACCOUNT, "holderName": HOLDER}
-    (await cancelling(office, 5_000, cancelReason=WHY, refundReceiveAccount=account)).raise_for_status()
+    (await cancelling(api, 5_000, cancelReason=WHY, refundReceiveAccount=account)).raise_for_status()
     await _look_into(resources)
     return payment_key
 
@@ -177,9 +164,9 @@ async def canaries(resources: Resources) -> Sequence[str]:
 
 class TestWholeLife:
     async def test_ends_without_a_trace_of_the_buyer_and_with_every_won(
-        self, office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:
-        payment_key = await bought_by_kim(office, sandbox, resources)
+        payment_key = await bought_by_kim(api, sandbox, resources)
         names = await canaries(resources)
         before = await places_of(names, resources.sessions)
         await close_all(sandbox, resources, payment_key)
@@ -195,15 +182,15 @@ class TestWholeLife:
         assert await money(resources.sessions) == books
 
     async def test_is_read_and_given_back_afterwards_as_any_other(
-        self, office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:
-        payment_key = await bought_by_kim(office, sandbox, resources)
-        before = await read(office)
+        payment_key = await bought_by_kim(api, sandbox, resources)
+        before = await read(api)
         await close_all(sandbox, resources, payment_key)
         await erase_order(ORDER, sessions=resources.sessions)
 
-        after = await read(office)
-        given_back = await cancelling(office, refundReceiveAccount=ACCOUNT)
+        after = await read(api)
+        given_back = await cancelling(api, refundReceiveAccount=ACCOUNT)
 
         (refund,) = after["refunds"]
         assert (after["orderName"], after["virtualAccount"], after["receiptUrl"]) == (ORDER, None, None)
@@ -212,18 +199,18 @@ class TestWholeLife:
         assert {name: after[name] for name in same} == {name: before[name] for name in same}
         assert given_back.status_code == 200
         assert await sandbox.cancelled() == [5_000, AMOUNT - 5_000]
-        assert (await read(office))["status"] == "REFUNDED"
+        assert (await read(api))["status"] == "REFUNDED"
 
     async def test_comes_back_with_nothing_that_the_pg_says_later(
-        self, office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:
-        payment_key = await bought_by_kim(office, sandbox, resources)
+        payment_key = await bought_by_kim(api, sandbox, resources)
         names = await canaries(resources)
         await close_all(sandbox, resources, payment_key)
         await erase_order(ORDER, sessions=resources.sessions)
         shown = await sandbox.shown(payment_key)
 
-        await delivered(office, status_changed(shown), deposit_callback(shown))
+        await delivered(api, status_changed(shown), deposit_callback(shown))
         await work_now(resources)
         async with transaction(resources.sessions) as session:
             today = day_of(await database_now(session))
@@ -237,25 +224,25 @@ class TestWholeLife:
 
 class TestReasonOfACancel:
     async def test_stands_in_the_timeline_until_it_is_erased(
-        self, office: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
+        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:
         await prepared_by_kim(resources)
-        (await cancelling(office, cancelReason=WHY)).raise_for_status()
+        (await cancelling(api, cancelReason=WHY)).raise_for_status()
         async with transaction(resources.sessions) as session:
             payment, _ = await get_payment_to_change(session, ORDER)
             payment.payment_key = PAYMENT_KEY  # the timeline is asked for by it
-        before = await _timeline(office)
+        before = await _timeline(api)
         await close_all(sandbox, resources, PAYMENT_KEY)
 
         await erase_order(ORDER, sessions=resources.sessions)
 
-        after = await _timeline(office)
+        after = await _timeline(api)
         assert [event["message"] for event in before] == [None, WHY]
         assert after == [*before[:-1], {**before[-1], "message": None}]
 
 
-async def _timeline(office: httpx.AsyncClient) -> list[dict[str, object]]:
-    events: list[dict[str, object]] = (await office.get(f"/payments/{PAYMENT_KEY}/events")).json()["events"]
+async def _timeline(api: httpx.AsyncClient) -> list[dict[str, object]]:
+    events: list[dict[str, object]] = (await api.get(f"/payments/{PAYMENT_KEY}/events")).json()["events"]
     return events
 
 

@@ -1,7 +1,6 @@
 """Roles of the database: each may do what its program does, and nothing else."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -14,7 +13,6 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from structlog.testing import capture_logs
 
-from payments.access import Scope
 from payments.alerts import Alert
 from payments.api.app import create_app
 from payments.business_day import day_of
@@ -37,7 +35,6 @@ from payments.usecases.alert import alert_new
 from payments.usecases.check_orders import check_orders
 from payments.usecases.erase import erase, erase_order
 from payments.usecases.forget import forget
-from payments.usecases.keys import NewKey, create_key
 from payments.usecases.nights import run_night_by_hand
 from tests.integration.events_world import Shop, deliver_all
 from tests.integration.night_world import ShopBooks, opened
@@ -60,6 +57,7 @@ from tests.integration.world import (
     read,
     settings_for,
 )
+from tests.keys import AUTHORIZATION, let_in
 
 SECOND: Final = "order-000002"
 THIRD: Final = "order-000003"
@@ -89,6 +87,7 @@ TABLES: Final = [table.name for table in Base.metadata.sorted_tables]
 @pytest.fixture(scope="module")
 def split(postgres: LocalPostgres) -> Iterator[SplitDatabase]:
     with split_database(postgres) as database:
+        let_in(database.url(OWNER))
         yield database
 
 
@@ -251,19 +250,6 @@ class TestReader:
             connection.execute(f"SELECT {name} FROM {table}".encode())  # noqa: S608 - our own names
 
 
-@asynccontextmanager
-async def api_of(settings: Settings, key: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The API as it runs in production, and a client that may do everything."""
-    app = create_app(settings)
-    headers = {"origin": SHOP, "authorization": f"Bearer {key}"}
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client,
-    ):
-        yield client
-
-
 @pytest.fixture
 async def owning(split: SplitDatabase, sandbox_url: str) -> AsyncIterator[Resources]:
     """Whoever owns everything: makes keys, and lets time pass."""
@@ -272,9 +258,15 @@ async def owning(split: SplitDatabase, sandbox_url: str) -> AsyncIterator[Resour
 
 
 @pytest.fixture
-async def api(split: SplitDatabase, sandbox_url: str, owning: Resources) -> AsyncIterator[httpx.AsyncClient]:
-    key = await create_key(NewKey("office", frozenset(Scope), by="test"), sessions=owning.sessions)
-    async with api_of(settings_for(split.url(API), sandbox_url), key.text) as client:
+async def api(split: SplitDatabase, sandbox_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API as it runs in production, which may do everything."""
+    app = create_app(settings_for(split.url(API), sandbox_url))
+    transport = httpx.ASGITransport(app=app)
+    headers = {"origin": SHOP, **AUTHORIZATION}
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client,
+    ):
         yield client
 
 
