@@ -267,12 +267,18 @@ def words(text: str) -> str:
 
 def perform(work: Work) -> int:
     """Read the configuration and do it; a refusal is a line on standard error."""
+    from payments.db import DatabaseRefused  # noqa: PLC0415 - `--help` needs no database
+
     settings = settings_from_environment(log_to=sys.stderr)
     try:
         return asyncio.run(work(settings))
     except PaymentError as error:
         print(f"payments: {error.detail}", file=sys.stderr)
-        return USAGE_WRONG
+    except DatabaseRefused as error:
+        if not error.is_forbidden:
+            raise
+        print("payments: the role of DATABASE_URL may not do this: see docs/roles.md for who may", file=sys.stderr)
+    return USAGE_WRONG
 
 
 def _recover(options: argparse.Namespace) -> int:

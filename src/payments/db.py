@@ -61,11 +61,15 @@ def readable(column: str) -> str:
     return rf"{column} ~ '\S' AND {column} !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'"
 
 
+NOT_ALLOWED: Final = "42501"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
 class DatabaseRefused(Exception):
     """The database refused what only a bug of ours can ask. The message names the rule, never a value."""
 
     def __init__(self, error: str, sqlstate: str, constraint: str) -> None:
         super().__init__(f"{error} (SQLSTATE {sqlstate or 'none'}, constraint {constraint or 'none'})")
+        self.is_forbidden = sqlstate == NOT_ALLOWED  # the role of the address lacks a right
 
 
 Sessions = async_sessionmaker[AsyncSession]

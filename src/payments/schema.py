@@ -11,15 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from payments.db import one_transaction
+from payments.db import NOT_ALLOWED, one_transaction
 from payments.errors import DatabaseUnavailable
 from payments.roles import grant_rights
 
 # Beside `src`: migrations are run from a checkout or from the image that is built of one.
 ROOT: Final = Path(__file__).resolve().parents[2]
-
-
-NOT_ALLOWED: Final = "42501"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
 class NotTheOwner(Exception):

@@ -1,18 +1,20 @@
 """Roles of the database: each may do what its program does, and nothing else."""
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import date, timedelta
 from functools import partial
 from typing import Any, Final
 
 import httpx
 import psycopg
 import pytest
+import structlog
 from psycopg import errors
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from structlog.testing import capture_logs
 
+from payments import commands
 from payments.alerts import Alert
 from payments.api.app import create_app
 from payments.business_day import day_of
@@ -387,22 +389,65 @@ class TestTheSet:
         await erase(sessions=worker.resources.sessions, older_than=timedelta())
 
 
-class TestMigrate:
-    async def test_by_a_role_that_does_not_own_the_tables_says_so(
-        self, split: SplitDatabase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        for name, value in {**LOCAL, "DATABASE_URL": split.url(WORKER)}.items():
+@pytest.fixture
+def comes_as(split: SplitDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Commands run as this role."""
+
+    def become(role: str) -> None:
+        for name, value in {**LOCAL, "DATABASE_URL": split.url(role)}.items():
             monkeypatch.setenv(name, value)
+
+    yield become
+    structlog.reset_defaults()  # a command configures the logs of its process
+
+
+Command = Callable[[Settings], Awaitable[int]]
+
+EVERY_DAY: Final[dict[str, Command]] = {
+    "recover": partial(commands.recover_now, limit=10, in_json=True),
+    "refunds resolve": partial(commands.resolve_refunds_now, order_id=None, limit=10, in_json=True),
+    "reconcile": partial(commands.reconcile_now, day=date(2026, 11, 2), cap=None, in_json=True),
+    "events replay": partial(commands.replay_events, order_id=None, message_id=None),
+    "webhooks replay": partial(commands.replay_webhooks_now, webhook_id=None),
+    "discrepancies list": partial(commands.list_discrepancies, kind=None, resolved_too=True, limit=10, in_json=True),
+    "forget": commands.forget_now,
+    "erase": commands.erase_now,
+    "health worker": commands.check_worker,
+}
+
+
+class TestCommands:
+    @pytest.mark.parametrize("command", EVERY_DAY.values(), ids=EVERY_DAY)
+    async def test_of_every_day_run_as_the_worker(
+        self, split: SplitDatabase, sandbox_url: str, sandbox: Sandbox, command: Command
+    ) -> None:
+        assert await command(settings_for(split.url(WORKER), sandbox_url)) in {commands.DONE, commands.WRONG}
+
+    @pytest.mark.parametrize("role", [WORKER, READ])
+    def test_that_need_another_role_say_so(
+        self, comes_as: Callable[[str], None], capsys: pytest.CaptureFixture[str], role: str
+    ) -> None:
+        comes_as(role)
+
+        assert main(["keys", "list"]) == 2
+
+        assert "the role of DATABASE_URL may not do this" in capsys.readouterr().err
+
+
+class TestMigrate:
+    def test_by_a_role_that_does_not_own_the_tables_says_so(
+        self, comes_as: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        comes_as(WORKER)
 
         assert main(["migrate"]) == 2
 
         assert "migrate as their owner" in capsys.readouterr().err
 
-    async def test_says_which_roles_have_their_rights(
-        self, split: SplitDatabase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    def test_says_which_roles_have_their_rights(
+        self, comes_as: Callable[[str], None], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        for name, value in {**LOCAL, "DATABASE_URL": split.url(OWNER)}.items():
-            monkeypatch.setenv(name, value)
+        comes_as(OWNER)
 
         assert main(["migrate"]) == 0
 

@@ -59,7 +59,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "reports": USABLE_BY_EDGES,
     "commands": {*USABLE_BY_EDGES, "nightly", "reports"},
     "arguments": {"observability", "settings"},
-    "cli_jobs": {"arguments", "business_day", "commands", "errors", "records", "settings", "usecases"},
+    "cli_jobs": {"arguments", "business_day", "commands", "db", "errors", "records", "settings", "usecases"},
     "cli_keys": {"access", "arguments", "cli_jobs", "commands", "settings"},
     "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "cli_keys", "jobs", "local"},
     "local": {"access"},
