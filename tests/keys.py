@@ -24,6 +24,7 @@ def let_in(
     *,
     name: str = CLIENT,
     scopes: tuple[Scope, ...] = tuple(Scope),
+    refund_limit: int | None = None,
     is_revoked: bool = False,
     has_expired: bool = False,
 ) -> None:
@@ -32,11 +33,12 @@ def let_in(
     with psycopg.connect(database.replace("+psycopg", "", 1)) as connection:
         connection.execute(
             "INSERT INTO api_keys"
-            " (id, name, prefix, key_hash, scopes, created_at, created_by, revoked_at, revoked_by, expires_at)"
-            " SELECT %s, %s, %s, %s, %s, now(), 'a story', ended.at, ended.by, CASE WHEN %s THEN now() END"
+            " (id, name, prefix, key_hash, scopes, refund_limit,"
+            " created_at, created_by, revoked_at, revoked_by, expires_at)"
+            " SELECT %s, %s, %s, %s, %s, %s::bigint, now(), 'a story', ended.at, ended.by, CASE WHEN %s THEN now() END"
             " FROM (SELECT CASE WHEN %s THEN now() END, CASE WHEN %s THEN 'a story' END) AS ended (at, by)",
             [
-                *(new_id(), name, key.prefix, key.digest, [scope.value for scope in scopes]),
+                *(new_id(), name, key.prefix, key.digest, [scope.value for scope in scopes], refund_limit),
                 *(has_expired, is_revoked, is_revoked),
             ],
         )

@@ -43,6 +43,7 @@ class Client:
     name: str  # stands in histories
     identity: str  # the same for as long as it is the same client, whatever key it shows
     scopes: frozenset[Scope]
+    refund_limit: int | None = None  # won, of one payment in all; None: whatever was paid
 
 
 Caller = Anonymous | Buyer | Client

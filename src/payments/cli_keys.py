@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from payments.access import Scope
 from payments.arguments import add, add_group
-from payments.cli_jobs import perform, words
+from payments.cli_jobs import count, perform, words
 from payments.settings import parse_duration
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--expires-in", type=duration, metavar="DURATION", help="for how long it is valid, such as 90d (default: ever)"
+    )
+    parser.add_argument(
+        "--refund-limit",
+        type=count,
+        metavar="WON",
+        help="the most that it may give back of one payment in all (default: whatever was paid)",
     )
     parser.add_argument(
         "--from-file",
@@ -118,7 +124,8 @@ def prefix(text: str) -> str:
 def _create(options: argparse.Namespace) -> int:
     from payments.commands import WantedKey, create_key_now  # noqa: PLC0415 - the other commands start faster without
 
-    wanted = WantedKey(options.name, options.scope, options.by, options.expires_in, options.from_file)
+    lives, file, limit = options.expires_in, options.from_file, options.refund_limit
+    wanted = WantedKey(options.name, options.scope, options.by, lives, file, limit)
     return perform(lambda settings: create_key_now(settings, wanted))
 
 

@@ -184,6 +184,7 @@ class WantedKey:
     by: str | None
     lives: timedelta | None
     from_file: Path | None
+    refund_limit: int | None
 
 
 async def create_key_now(settings: Settings, wanted: WantedKey) -> int:
@@ -191,7 +192,7 @@ async def create_key_now(settings: Settings, wanted: WantedKey) -> int:
     given = _key_in(wanted.from_file) if wanted.from_file else None
     if wanted.from_file and given is None:
         return _cannot(f"{wanted.from_file} cannot be read, or holds no API key.")
-    new = NewKey(wanted.name, wanted.scopes, _person(wanted.by), wanted.lives, given)
+    new = NewKey(wanted.name, wanted.scopes, _person(wanted.by), wanted.lives, wanted.refund_limit, given)
     async with open_resources(settings, role=COMMAND) as held:
         key = await create_key(new, sessions=held.sessions)
     if given is None:

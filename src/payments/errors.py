@@ -51,7 +51,8 @@ PaymentError
 │   ├── CredentialsInvalid         unknown, expired, revoked or malformed; never said which
 │   └── WebhookNotGenuine          it is not signed as it must be
 ├── NotAllowed                     who asks is known
-│   └── ScopeMissing               and may not do this
+│   ├── ScopeMissing               and may not do this
+│   └── RefundOverLimit            or not for so much money
 ├── TooManyRequests                nothing was looked at; carries when to come back
 ├── PaymentDeclined                the PG refused; carries its code and message
 └── Unavailable                    nothing was changed or lost; come back later
@@ -353,6 +354,11 @@ class NotAllowed(PaymentError):
 class ScopeMissing(NotAllowed):
     code = "scope_missing"
     detail = "These credentials may not do this."
+
+
+class RefundOverLimit(NotAllowed):
+    code = "refund_over_limit"
+    detail = "These credentials may not give back so much of one payment; somebody with a higher limit has to."
 
 
 class TooManyRequests(PaymentError):

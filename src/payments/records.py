@@ -229,6 +229,7 @@ class ApiKey(Base):
             "cardinality(scopes) > 0 AND scopes <@ ARRAY['pay', 'read', 'refund']::varchar[]", name="scopes_listed"
         ),
         CheckConstraint("prefix ~ '^[A-Za-z0-9]{8}$'", name="prefix_alphabet"),
+        CheckConstraint("refund_limit > 0", name="refund_limit_positive"),
         CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
     )
 
@@ -236,6 +237,7 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(String(80))  # of the client; it may have two keys while one replaces the other
     prefix: Mapped[str] = mapped_column(String(8), unique=True)  # the part of the key that may be seen
     key_hash: Mapped[bytes] = mapped_column(LargeBinary)  # SHA-256: a key is random, so that nothing can be guessed
+    refund_limit: Mapped[int | None]  # won, of one payment in all
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(100))

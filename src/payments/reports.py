@@ -47,6 +47,7 @@ def key_rows(keys: Sequence[ApiKey]) -> Rows:
             "prefix": key.prefix,
             "name": key.name,
             "scopes": ",".join(key.scopes),
+            "refundLimit": key.refund_limit,
             "createdAt": iso(key.created_at),
             "createdBy": key.created_by,
             "expiresAt": iso(key.expires_at),

@@ -13,7 +13,17 @@ from payments.access import Scope, looks_like_key, new_key, read_key
 from payments.cli import main
 from payments.settings import Settings
 from tests.access.conftest import serving
-from tests.integration.world import CLIENT_KEY, ORDER, REASON, SECRET_KEY, Sandbox, paid, prepared
+from tests.integration.world import (
+    AMOUNT,
+    CLIENT_KEY,
+    ORDER,
+    REASON,
+    SECRET_KEY,
+    Sandbox,
+    cancelling,
+    paid,
+    prepared,
+)
 from tests.keys import API_KEY, let_in
 
 OTHER: Final = f"payk_Other001_{'o' * 43}"
@@ -169,6 +179,7 @@ class TestCommands:
             ["create", "--name", "s" * 81, "--scope", "read"],
             ["create", "--name", "shop", "--scope", "read", "--expires-in", "soon"],
             ["create", "--name", "shop", "--scope", "read", "--expires-in", "0d"],
+            ["create", "--name", "shop", "--scope", "refund", "--refund-limit", "0"],
             ["revoke"],
             ["revoke", "short"],
             [],
@@ -238,6 +249,38 @@ class TestClient:
 
         assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
         assert await sandbox.cancelled() == []
+
+    @pytest.mark.parametrize("amount", [AMOUNT, None, 5001])
+    async def test_gives_no_more_back_than_its_limit(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, database: str, amount: int | None
+    ) -> None:
+        let_in(database, OTHER, name="clerk", refund_limit=5000)
+        await paid(api, sandbox)
+        body = {"cancelReason": REASON} if amount is None else {"cancelReason": REASON, "cancelAmount": amount}
+
+        headers = {"idempotency-key": "one", **bearer(OTHER)}
+        answer = await api.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers)
+
+        assert (answer.status_code, answer.json()["code"]) == (403, "refund_over_limit")
+        assert await sandbox.cancelled() == []
+
+    async def test_does_not_pass_its_limit_in_parts_while_somebody_else_can(
+        self, api: httpx.AsyncClient, sandbox: Sandbox, database: str
+    ) -> None:
+        let_in(database, OTHER, name="clerk", refund_limit=5000)
+        await paid(api, sandbox)
+
+        statuses = []
+        for number in range(3):
+            body = {"cancelReason": REASON, "cancelAmount": 2500}
+            headers = {"idempotency-key": f"part-{number}", **bearer(OTHER)}
+            statuses.append(
+                (await api.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers)).status_code
+            )
+
+        assert statuses == [200, 200, 403]
+        assert (await cancelling(api, 10_000)).status_code == 200
+        assert await sandbox.cancelled() == [2500, 2500, 10_000]
 
     @pytest.mark.parametrize(
         "given",

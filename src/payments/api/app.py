@@ -32,6 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan(settings),
         redirect_slashes=False,  # a redirect would name the host that the caller claims, and repeat the address
         openapi_url="/openapi.json" if settings.environment is Environment.LOCAL else None,
+        generate_unique_id_function=lambda route: route.name,  # what links name, and generated clients
     )
     problems.install(app)
     app.include_router(payments.router)

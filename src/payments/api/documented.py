@@ -47,6 +47,24 @@ RETRY_AFTER: dict[str, object] = {
     }
 }
 
+# Where to go on, for readers and for programs that walk along (https://spec.openapis.org/oas/v3.1.0#link-object).
+_ORDER = {"orderId": "$response.body#/orderId"}
+_KEY = {"paymentKey": "$response.body#/paymentKey"}
+WHAT_FOLLOWS_PREPARE: dict[str, object] = {
+    "confirm": {
+        "operationId": "confirm_payment",
+        "requestBody": {**_ORDER, "amount": "$response.body#/amount"},
+        "description": "With the payment key that the payment window brings back.",
+    },
+    "read": {"operationId": "read_payment_of_order", "parameters": _ORDER},
+    "giveUp": {"operationId": "cancel_payment_of_order", "parameters": _ORDER},
+}
+WHAT_FOLLOWS_CONFIRM: dict[str, object] = {
+    "read": {"operationId": "read_payment", "parameters": _KEY},
+    "timeline": {"operationId": "read_timeline", "parameters": _KEY},
+    "giveBack": {"operationId": "cancel_payment", "parameters": _KEY},
+}
+
 # What any route can answer before it has read anything.
 EVERYWHERE = (400, 413, 415, 422, 500)
 # What a route that is not for everybody can answer before it has looked at anything.

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Path, Response
 from payments.access import Anonymous, Caller, Client
 from payments.api.access import FromPayer, FromReader, FromReaderOfOne, FromRefunder, buyer_of
 from payments.api.deps import IDEMPOTENCY_KEY_PARAMETER, FromIdempotencyKey, FromResources
-from payments.api.documented import GUARDED, RETRY_AFTER, Responses, refusals
+from payments.api.documented import (
+    GUARDED,
+    RETRY_AFTER,
+    WHAT_FOLLOWS_CONFIRM,
+    WHAT_FOLLOWS_PREPARE,
+    Responses,
+    refusals,
+)
 from payments.api.idempotent import once
 from payments.api.schemas import (
     CancelAnswer,
@@ -63,6 +70,7 @@ from payments.errors import (
     RefundExceedsBalance,
     RefundInProgress,
     RefundNotNow,
+    RefundOverLimit,
     RefundRefused,
     RequestInProgress,
     RequestOvertaken,
@@ -88,9 +96,11 @@ POLL_AFTER_SECONDS: Final = 2  # the first look at an unknown outcome comes afte
     status_code=201,
     summary="Get ready to be paid",
     responses={
+        201: {"links": WHAT_FOLLOWS_PREPARE},
         200: {
             "model": PreparedAnswer,
             "description": "Prepared before, with the same amount; or reopened after a failure",
+            "links": WHAT_FOLLOWS_PREPARE,
         },
         **refusals(
             *GUARDED,
@@ -133,10 +143,12 @@ async def prepare_payment(
     "/confirm",
     summary="Take the money",
     responses={
+        200: {"links": WHAT_FOLLOWS_CONFIRM},
         202: {
             "model": PaymentAnswer,
             "description": "The outcome is not known yet: read the payment until it is",
             "headers": RETRY_AFTER,
+            "links": WHAT_FOLLOWS_CONFIRM,
         },
         **refusals(
             *GUARDED,
@@ -199,6 +211,7 @@ CANCEL_RESPONSES: Final[Responses] = {
         RefundDeadlinePassed,
         RefundAccountRefused,
         RefundNotNow,
+        RefundOverLimit,
         ConcurrentUpdate,
         DatabaseUnavailable,
     ),
@@ -289,7 +302,7 @@ async def read_payment(
     summary="A payment's timeline",
     responses=refusals(*GUARDED, PaymentNotFound, DatabaseUnavailable),
 )
-async def read_events(
+async def read_timeline(
     payment_key: Annotated[PaymentKey, Path(alias="paymentKey")], _: FromReader, resources: FromResources
 ) -> EventsAnswer:
     """Every move of the payment since it was prepared, oldest first, over all its attempts."""
@@ -309,7 +322,7 @@ async def _cancel_once(
 ) -> Response:
     async def _cancel(request_id: UUID) -> Response:
         outcome = await cancel(
-            body.request(await find_order(), request_id=request_id, actor=client.name),
+            body.request(await find_order(), request_id=request_id, client=client),
             sessions=resources.sessions,
             pg=resources.pg,
             background=resources.background,

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from payments.access import Client
 from payments.explanations import NextAction, explain, next_check_at
 from payments.gateways.pg import RefundAccount
 from payments.models import Payment, PaymentEvent, Refund
@@ -150,13 +151,14 @@ class CancelBody(Body):
     ] = 0
     refund_receive_account: RefundReceiveAccount | None = None
 
-    def request(self, order_id: str, *, request_id: UUID, actor: str) -> CancelRequest:
+    def request(self, order_id: str, *, request_id: UUID, client: Client) -> CancelRequest:
         account = self.refund_receive_account
         return CancelRequest(
             order_id=order_id,
             reason=self.cancel_reason,
             request_id=request_id,
-            actor=actor,
+            actor=client.name,
+            limit=client.refund_limit,
             amount=self.cancel_amount,
             tax_free_amount=self.tax_free_amount,
             account=account.account() if account else None,

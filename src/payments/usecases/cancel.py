@@ -25,6 +25,7 @@ from payments.errors import (
     RefundAccountNotAllowed,
     RefundAccountRequired,
     RefundInProgress,
+    RefundOverLimit,
     RequestOvertaken,
     Unavailable,
 )
@@ -66,6 +67,7 @@ class CancelRequest:
     reason: str
     request_id: UUID
     actor: str | None = None
+    limit: int | None = None  # won that whoever asks may give back of one payment in all
     amount: int | None = None
     tax_free_amount: int = 0
     account: RefundAccount | None = None
@@ -125,7 +127,7 @@ async def cancel(
 
     Raises:
         PaymentNotFound, PaymentClosed, AlreadyRefunded, NothingToRefund, RefundExceedsBalance, TaxFreeExceedsRefund,
-        DepositAmountDiffers, PartialRefundNotAllowed,
+        DepositAmountDiffers, PartialRefundNotAllowed, RefundOverLimit,
         RefundAccountRequired, RefundAccountNotAllowed: the PG was not asked, nothing changed.
         PaymentInProgress, RefundInProgress, ConcurrentUpdate: not at this moment; nothing of this request was done.
         NotGivenBack: the PG gave nothing back; recorded.
@@ -238,6 +240,8 @@ async def _promise_refund(
     if await open_refund_of(session, payment.id) is not None:
         raise RefundInProgress
     amount = asked.amount or payment.refundable_amount
+    if asked.limit is not None and payment.refunded_amount + amount > asked.limit:
+        raise RefundOverLimit
     promised = Refund.request(
         payment,
         amount,

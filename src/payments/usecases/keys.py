@@ -24,6 +24,7 @@ class NewKey:
     scopes: frozenset[Scope]
     by: str
     lives: timedelta | None = None
+    refund_limit: int | None = None  # won, of one payment in all
     text: KeyText | None = None
 
 
@@ -49,6 +50,7 @@ async def create_key(wanted: NewKey, *, sessions: Sessions) -> KeyText:
                 prefix=text.prefix,
                 key_hash=text.digest,
                 scopes=sorted(wanted.scopes),
+                refund_limit=wanted.refund_limit,
                 created_at=now,
                 created_by=wanted.by,
                 expires_at=now + wanted.lives if wanted.lives else None,
@@ -75,7 +77,8 @@ async def find_client(text: KeyText, *, sessions: Sessions) -> Client:
     is_same = text.is_same_as(known.key_hash if known else bytes(32))
     if known is None or not is_same or not _is_valid(known, at=now):
         raise CredentialsInvalid
-    return Client(known.name, f"client {known.name}", frozenset(Scope(scope) for scope in known.scopes))
+    scopes = frozenset(Scope(scope) for scope in known.scopes)
+    return Client(known.name, f"client {known.name}", scopes, known.refund_limit)
 
 
 def _is_valid(key: ApiKey, *, at: datetime) -> bool:
