@@ -124,7 +124,7 @@ INVENTORY: Final[dict[str, Columns]] = {
     "api_keys": {
         **_plain("id", "name", "prefix"),
         "key_hash": Holds(Kind.SECRET, OURS, "tells whether a key is the one"),
-        **_plain("scopes", "created_at"),
+        **_plain("scopes", "refund_limit", "created_at"),
         "created_by": _ACTED,
         **_plain("expires_at", "revoked_at"),
         "revoked_by": _ACTED,
