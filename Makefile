@@ -40,7 +40,8 @@ proof: .venv/dev ## Run the longer proofs: races and random sequences, many time
 		tests/integration/test_refund_races.py tests/integration/test_refund_storms.py \
 		tests/gateways/test_toss.py tests/gateways/test_toss_refunds.py \
 		tests/integration/test_refund_sequences.py tests/integration/test_webhooks.py \
-		tests/acceptance/test_worker_proof.py tests/deploy/test_running.py
+		tests/acceptance/test_worker_proof.py tests/deploy/test_running.py \
+		tests/fuzz tests/integration/test_forged_webhooks.py
 
 lock: .venv/dev ## Write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements.txt

@@ -14,6 +14,7 @@ from uuid import UUID
 from payments import discrepancies, outbox
 from payments.access import KeyText, Scope, read_key
 from payments.business_day import yesterday
+from payments.card_numbers import mask
 from payments.db import transaction
 from payments.errors import OrdersUnavailable, PgUnavailable, StillNeeded
 from payments.nightly import check_orders_of, reconcile_day
@@ -144,7 +145,7 @@ async def resolve_discrepancy(settings: Settings, discrepancy_id: UUID, *, note:
             return _cannot(f"{found.resolved_by} resolved it before: {found.resolution or 'erased'}")
         found.resolved_at = await database_now(session)
         found.resolved_by = _person(by)
-        found.resolution = note
+        found.resolution = mask(note)
     _show(f"{found.kind.value} of {found.subject} is resolved.")
     return DONE
 

@@ -1,5 +1,6 @@
 """What the programs hold open while they run: the database, the PG client, the clients of the order service."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,9 @@ API: Final = "api"  # the role in which a buyer may be waiting
 WORKER: Final = "worker"
 COMMAND: Final = "command"
 
+# Webhooks stored at the same time: half of the connections, so that a flood of them leaves the buyers the other half.
+WEBHOOKS_AT_ONCE: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
@@ -38,6 +42,7 @@ class Resources:
     alerts: Alerts | None
     identity: IdentityProvider | None
     background: Background = field(default_factory=Background)
+    webhook_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WEBHOOKS_AT_ONCE))
     opened_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -179,6 +179,8 @@ class Settings(BaseModel):
             problems.append("ENVIRONMENT=production needs an https JWT_JWKS_URL")
         if not self.allowed_origins:
             problems.append("ENVIRONMENT=production needs ALLOWED_ORIGINS")
+        if not all(origin.startswith("https://") for origin in self.allowed_origins):
+            problems.append("ENVIRONMENT=production needs https ALLOWED_ORIGINS: payment keys come back there")
         return problems
 
 

@@ -14,11 +14,12 @@ _HEX_KEY = re.compile(r"[0-9A-Fa-f]{64}")
 _TIME = re.compile(r"[0-9TZ:.+-]{1,40}")  # the standard parser takes more: a NUL at the end, any letter for the T
 # Toss sends one value for each of its two keys; a long list would only make us work.
 _MOST_VALUES: Final = 5
+_DIGEST_BYTES: Final = 32
 
 
 def is_same(a: str, b: str) -> bool:
-    """Compare two texts in a time that does not tell how much of them agrees."""
-    return hmac.compare_digest(_bytes(a), _bytes(b))
+    """Compare two texts in a time that tells neither how much of them agrees nor whether they are of one length."""
+    return _is_same_digest(hashlib.sha256(_bytes(a)).digest(), hashlib.sha256(_bytes(b)).digest())
 
 
 def is_signed_by(header: str, body: bytes, secrets: Sequence[str]) -> bool:
@@ -29,7 +30,8 @@ def is_signed_by(header: str, body: bytes, secrets: Sequence[str]) -> bool:
     found = _HEX_DIGEST.fullmatch(header)
     if found is None:
         return False
-    return _is_any_of(bytes.fromhex(found[1]), body, [_bytes(secret) for secret in secrets if secret])
+    digest = bytes.fromhex(found[1])
+    return _is_any_of(digest, _digests(body, [_bytes(secret) for secret in secrets if secret]))
 
 
 def is_signed_by_toss(
@@ -58,12 +60,21 @@ def is_signed_by_toss(
     if not _is_recent(transmission_time, at=at, tolerance=tolerance):
         return False
     message = body + b":" + _bytes(transmission_time)
-    keys = [key for secret in secrets for key in _toss_keys(secret)]
-    return any(_is_any_of(value, message, keys) for value in _values(header))
+    expected = _digests(message, [key for secret in secrets for key in _toss_keys(secret)])
+    return any(_is_any_of(value, expected) for value in _values(header))
 
 
-def _is_any_of(digest: bytes, message: bytes, keys: Sequence[bytes]) -> bool:
-    return any(hmac.compare_digest(digest, hmac.digest(key, message, hashlib.sha256)) for key in keys)
+def _digests(message: bytes, keys: Sequence[bytes]) -> Sequence[bytes]:
+    return [hmac.digest(key, message, hashlib.sha256) for key in keys]
+
+
+def _is_any_of(digest: bytes, expected: Sequence[bytes]) -> bool:
+    return any(_is_same_digest(digest, one) for one in expected)
+
+
+def _is_same_digest(a: bytes, b: bytes) -> bool:
+    # Of one length always, because for others the comparison ends early.
+    return len(a) == len(b) == _DIGEST_BYTES and hmac.compare_digest(a, b)
 
 
 def _toss_keys(secret: str) -> Iterator[bytes]:

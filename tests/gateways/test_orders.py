@@ -40,6 +40,21 @@ class TestFind:
         assert asked.call_count == 1
 
     @respx.mock
+    async def test_a_card_number_in_a_status_is_masked(self, orders: OrdersClient) -> None:
+        respx.get(f"{BASE}/orders/{ORDER}").respond(json={**GOOD, "status": "PAID BY 4111 1111 1111 1111"})
+
+        assert await orders.find(ORDER) == Order(ORDER, "PAID BY **** **** **** 1111", 15_000)
+
+    @respx.mock
+    @pytest.mark.parametrize(
+        "order_id",
+        ["", "short", "../orders/x", "order/00001", "order?x=1", "order#0001", "order 0001", "x" * 65, "주문"],
+    )
+    async def test_what_is_no_order_id_never_enters_a_url(self, orders: OrdersClient, order_id: str) -> None:
+        with pytest.raises(ValueError, match="not an order id"):
+            await orders.find(order_id)
+
+    @respx.mock
     async def test_an_unknown_order_is_an_answer(self, orders: OrdersClient) -> None:
         respx.get(f"{BASE}/orders/{ORDER}").respond(404, json={"code": "order_not_found"})
 

@@ -424,6 +424,52 @@ class TestDecoration:
         assert read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account))).virtual_account is None
 
 
+CARD = "4111-1111-1111-1111"
+MASKED = "****-****-****-1111"
+
+
+class TestCardNumbers:
+    """Toss masks them itself; the words of a bank pass through it."""
+
+    def test_in_a_message_are_masked(self) -> None:
+        error = read_error(as_bytes({"code": "INVALID_REJECT_CARD", "message": f"카드 {CARD}\n거절"}))
+        failure = {"code": "INVALID_REJECT_CARD", "message": "4111 1111\n1111 1111"}
+        payment = read_payment(as_bytes(a_payment(status="ABORTED", failure=failure)))
+
+        assert error is not None
+        assert error.message == f"카드 {MASKED} 거절"
+        assert payment.failure_message == "**** **** **** 1111"
+
+    def test_at_the_end_of_a_long_message_are_masked_before_it_is_cut(self) -> None:
+        error = read_error(as_bytes({"code": "X", "message": "a" * 496 + " 4111111111111111"}))
+
+        assert error is not None
+        assert error.message.endswith("a " + "*" * 12 + "1")
+
+    def test_in_a_reason_a_name_and_a_currency_are_masked(self) -> None:
+        cancelled = a_payment(status="CANCELED", balanceAmount=0, cancels=[a_cancel(AMOUNT, 0, cancelReason=CARD)])
+        account = {**VIRTUAL_ACCOUNT, "customerName": f"김 {CARD}"}
+        issued = read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account, currency=CARD)))
+
+        assert [cancel.reason for cancel in read_payment(as_bytes(cancelled)).cancels] == [MASKED]
+        assert issued.virtual_account is not None
+        assert issued.virtual_account.holder_name == f"김 {MASKED}"
+        assert issued.currency == MASKED
+
+    def test_make_no_code_and_no_receipt(self) -> None:
+        receipt = {"url": f"https://dashboard.tosspayments.com/receipt?card={CARD}"}
+
+        assert read_error(as_bytes({"code": CARD, "message": "x"})) is None
+        assert read_payment(as_bytes(a_payment(receipt=receipt))).receipt_url is None
+
+    def test_are_no_account_numbers_to_which_a_buyer_must_send_money(self) -> None:
+        account = {**VIRTUAL_ACCOUNT, "accountNumber": "4111111111111111"}
+        issued = read_payment(as_bytes(a_virtual_account_payment(virtualAccount=account)))
+
+        assert issued.virtual_account is not None
+        assert issued.virtual_account.account_number == "4111111111111111"
+
+
 class TestReadError:
     def test_code_and_message_are_read(self) -> None:
         error = read_error(as_bytes({"code": "REJECT_CARD_COMPANY", "message": "결제 승인이 거절되었습니다."}))

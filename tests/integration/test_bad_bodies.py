@@ -48,6 +48,11 @@ OPTIONAL: Final = {"orderName", "cancelAmount", "taxFreeAmount", "refundReceiveA
 KEY: Final = {"idempotency-key": "b9b8c3f0-5d0e-4f0e-9a57-0c6f2a2a6a57"}
 JSON: Final = {"content-type": "application/json"}
 
+# Numbers of no card that was ever issued, which pass every check that a card's would.
+CARDS: Final = (
+    *("4111111111111111", "4111 1111 1111 1111", "5555-5555-5555-4444", "\uff14\uff11\uff11\uff11" + "1" * 12),
+    *("카드 378282246310005 로", "3 4111 1111 1111 1111 123", "9410000000000005"),
+)
 NOT_TEXT: Final[tuple[object, ...]] = (None, True, 7, 1.5, [], [CANARY], {}, {CANARY: CANARY})
 NOT_AMOUNTS: Final[tuple[object, ...]] = (
     *(True, False, None, [], [15_000], {}, {"value": 15_000}, 1.0, 15_000.0, 15_000.5, 1e-300),
@@ -112,6 +117,7 @@ NOT_EMAILS: Final[tuple[object, ...]] = (
         " a@b.example",
     ),
     *("a@b.example\r\nBcc: all@b.example", "구매자@example.com", "buyer@예제.kr", '"a b"@example.com', "a@[127.0.0.1]"),
+    *("4111111111111111@example.com", "card.4111-1111-1111-1111@example.com", "buyer@4111111111111111.com"),
     *(f"{'a' * 65}@example.com", f"a@{'b' * 64}.com", f"a@{'b.' * 60}com", "a@b..com", "a@.com", "<a@b.example>"),
 )
 NOT_ORDER_NAMES: Final[tuple[object, ...]] = (
@@ -249,13 +255,15 @@ FIELDS: Final = [
     *((CONFIRM, "orderId", value) for value in NOT_ORDER_IDS),
     *((CONFIRM, "amount", value) for value in NOT_AMOUNTS),
     *((CANCEL, "cancelReason", value) for value in NOT_REASONS),
+    *((PREPARE, "orderName", value) for value in CARDS),
+    *((CANCEL, "cancelReason", value) for value in CARDS),
     *((CANCEL, "cancelAmount", value) for value in (*NOT_REFUNDS, 0)),
     *((CANCEL, "taxFreeAmount", value) for value in (*NOT_REFUNDS, None)),
 ]
 ACCOUNT_FIELDS: Final = [
     *(("bank", value) for value in NOT_BANKS),
     *(("accountNumber", value) for value in NOT_ACCOUNT_NUMBERS),
-    *(("holderName", value) for value in NOT_HOLDERS),
+    *(("holderName", value) for value in (*NOT_HOLDERS, *CARDS)),
 ]
 NOT_KEYS: Final = (*("", " ", "a b", "k" * 301, "key\x7f", "key\t1", "\xed\x82\xa4", "key\xa0", "\xff", "key\x80"),)
 OUT_OF_RANGE: Final = [("TRANSFER", 199), ("TRANSFER", 10_000_001), ("VIRTUAL_ACCOUNT", 199)]
@@ -316,6 +324,10 @@ CONTENT_TYPES: Final = (
     *("", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "*/*"),
     *("application/jsonp", "application/problem+json", "application/json-seq", "application/vnd.api+json", "json"),
     *("application/json; charset=utf-16", "application/json; charset=euc-kr", "application/json; charset=\xb2"),
+    *(
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/json;" + "a=b;" * 100,
+    ),
     *("application/json;charset*=utf-16''utf-8", "text/plain; application/json", "application/json, text/plain"),
 )
 # Each is sent as it stands in the place of an order id and of a payment key.
@@ -570,6 +582,8 @@ class TestBodies:
             [("content-type", "application/json"), ("content-encoding", "gzip")],
             [("content-type", "application/json"), ("content-encoding", "br")],
             [("content-type", "application/json"), ("content-encoding", "identity, gzip")],
+            [("content-type", "application/json"), ("content-encoding", "identity"), ("content-encoding", "gzip")],
+            [("content-type", "application/json"), ("content-encoding", "")],
         ],
     )
     @pytest.mark.parametrize("path", [CONFIRM, CANCEL])
@@ -601,6 +615,15 @@ class TestBodies:
         body = json.dumps(VALID[CONFIRM]).encode().ljust(64 * 1024)
 
         await door.refuses(404, door.api.build_request("POST", CONFIRM, content=body, headers=JSON))
+
+    async def test_in_single_bytes_are_read_like_any_other(self, door: Door) -> None:
+        async def one_by_one() -> AsyncIterator[bytes]:
+            for byte in json.dumps(VALID[CONFIRM]).encode():
+                yield bytes([byte])
+
+        problem = await door.refuses(404, door.api.build_request("POST", CONFIRM, content=one_by_one(), headers=JSON))
+
+        assert problem["code"] == "payment_not_found"
 
     async def test_without_an_announced_length_are_read_no_further_than_the_limit(self, door: Door) -> None:
         sent = 0
@@ -718,7 +741,9 @@ class TestRequestId:
 
         assert answer.headers["x-request-id"] == answer.json()["requestId"] == "shop-7.A_1"
 
-    @pytest.mark.parametrize("given", ["", "a b", "a" * 65, CANARY + "\t", "\xec\x9a\x94", "\xff", "<x>"])
+    @pytest.mark.parametrize(
+        "given", ["", "a b", "a" * 65, CANARY + "\t", "\xec\x9a\x94", "\xff", "<x>", "4111-1111-1111-1111"]
+    )
     async def test_is_ours_where_it_is_not(self, door: Door, given: str) -> None:
         answer = await door.api.get("/payments/none", headers=[(b"x-request-id", given.encode("latin-1"))])
 

@@ -287,7 +287,7 @@ class TestDiscrepancies:
     ) -> None:
         found = await note_difference(resources)
         await note_difference(resources, OTHER)
-        await commands.resolve_discrepancy(settings, found, note="refunded by telephone", by=None)
+        await commands.resolve_discrepancy(settings, found, note="refunded to 4111 1111 1111 1111", by=None)
         again = await commands.resolve_discrepancy(settings, found, note="once more", by=None)
         complaint = printed.complaint
 
@@ -298,14 +298,14 @@ class TestDiscrepancies:
             assert code == DONE
             return [one["subject"] for one in printed.json]
 
-        assert (again, "resolved it before: refunded by telephone" in complaint) == (CANNOT, True)
+        assert (again, "resolved it before: refunded to **** **** **** 1111" in complaint) == (CANNOT, True)
         assert await listed(resolved_too=False) == [OTHER]
         assert await listed(resolved_too=True) == [OTHER, ORDER]
         assert await listed(resolved_too=True, limit=1) == [OTHER]
         await commands.show_discrepancy(settings, found, in_json=True)
         shown = printed.json
         assert (shown["ours"], shown["theirs"]) == ({"amount": AMOUNT}, {"status": "PENDING"})
-        assert shown["resolution"] == "refunded by telephone"
+        assert shown["resolution"] == "refunded to **** **** **** 1111"
         await commands.show_discrepancy(settings, found, in_json=False)
         assert "  status: PENDING" in printed.text
 

@@ -208,6 +208,10 @@ class TestProduction:
 
         assert "needs live Toss keys" in said
 
+    @pytest.mark.parametrize("origins", ["http://shop.example", "https://shop.example,http://127.0.0.1:8200"])
+    def test_refuses_a_page_over_plain_http(self, origins: str) -> None:
+        assert "needs https ALLOWED_ORIGINS" in refusal({**PRODUCTION, "ALLOWED_ORIGINS": origins})
+
     def test_refuses_a_pg_over_plain_http(self) -> None:
         assert "needs an https TOSS_API_URL" in refusal({**PRODUCTION, "TOSS_API_URL": "http://127.0.0.1:8100"})
 

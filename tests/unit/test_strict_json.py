@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from payments.api.strict_json import MAX_DEPTH, NotStrictJson, parse
+from tests.steps import steps
 
 CANARY: Final = "kanarienvogel"
 
@@ -66,6 +67,11 @@ def refusal(body: bytes) -> str:
     return str(refused.value)
 
 
+def tried(body: bytes) -> None:
+    with suppress(NotStrictJson):
+        parse(body)
+
+
 class TestParse:
     @pytest.mark.parametrize(("body", "expected"), GOOD)
     def test_reads_json(self, body: bytes, expected: object) -> None:
@@ -118,6 +124,36 @@ class TestParse:
 
         assert CANARY not in f"{refused.value!r}"
         assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+    @pytest.mark.parametrize(
+        ("opening", "piece", "closing"),
+        [
+            ("[", "0,", "0]"),
+            ("[", "[],", "0]"),
+            ("[", "{},", "0]"),
+            ("[", '"",', "0]"),
+            ("[", '{"a":0},', "0]"),
+            ("[", f"{'[' * 31}{']' * 31},", "0]"),
+            ("[", f"{'9' * 4_300},", "0]"),
+            ("[", "1.7976931348623157e-300,", "0]"),
+            ('"', "a", '"'),
+            ('"', r"\ud83d\ude00", '"'),
+            ("1.", "9", ""),
+            ("1e-", "9", ""),
+            ('{"b":0', ',"a":0', "}"),
+            ("", '{"a":', ""),
+        ],
+        ids=str,
+    )
+    def test_takes_time_that_grows_with_the_body_alone(self, opening: str, piece: str, closing: str) -> None:
+        short, long = (f"{opening}{piece * (size // len(piece))}{closing}".encode() for size in (16_000, 128_000))
+
+        assert steps(lambda: tried(long)) <= 9 * steps(lambda: tried(short))
+
+    def test_reads_ten_thousand_members_once_each(self) -> None:
+        body = json.dumps({f"m{number}": number for number in range(10_000)}).encode()
+
+        assert parse(body) == json.loads(body)
 
     @given(
         value=st.recursive(

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments.api.problems import http_problem
 from payments.api.strict_json import NotStrictJson, parse
+from payments.card_numbers import has_card_number
 
 log = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 64 * 1024
 LARGER_BODIES: Final = {"/webhook/toss": 256 * 1024}  # a whole payment with all its cancels
+LONGEST_CONTENT_TYPE: Final = 200  # characters; more only keeps its reader busy
 QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds by machines
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -33,7 +35,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex[:16]
+        is_harmless = REQUEST_ID.fullmatch(given) and not has_card_number(given)
+        request_id = given if is_harmless else uuid4().hex[:16]
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._answer(scope, receive, send, request_id)
 
@@ -82,7 +85,7 @@ async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Re
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         return http_problem(413)
-    body = b""
+    body = bytearray()  # the pieces may be single bytes, and adding one must not copy all before it
     more = True
     while more:
         message = await receive()
@@ -92,22 +95,25 @@ async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Re
         more = message.get("more_body", False)
         if len(body) > limit:
             return http_problem(413)
+    whole = bytes(body)
     try:
-        parse(body)
+        parse(whole)
     except NotStrictJson as error:
         return http_problem(400, detail=str(error))
-    return body
+    return whole
 
 
 def _is_json(headers: Headers) -> bool:
     """`application/json`, in UTF-8, not compressed, said once."""
     given = headers.getlist("content-type")
-    if len(given) != 1 or headers.get("content-encoding", "identity").lower() != "identity":
+    if len(given) != 1 or len(given[0]) > LONGEST_CONTENT_TYPE:
+        return False
+    if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
         return False
     mime = MimeHeaders()
     mime["content-type"] = given[0]
-    charset = str(mime.get_param("charset", "utf-8")).lower()
-    return mime.get_content_type() == "application/json" and charset == "utf-8"
+    charsets = {str(value).lower() for name, value in mime.get_params([]) if name == "charset"}
+    return mime.get_content_type() == "application/json" and charsets <= {"utf-8"}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 
 from payments.access import Client
+from payments.card_numbers import has_card_number
 from payments.explanations import NextAction, explain, next_check_at
 from payments.gateways.pg import RefundAccount
 from payments.models import Payment, PaymentEvent, Refund
@@ -27,6 +28,12 @@ MIN_AMOUNT: Final = 100  # https://docs.tosspayments.com/reference/error-codes, 
 def _readable(text: str) -> str:
     if not text.isprintable() or not text.strip():
         raise ValueError("must be readable text, without control or formatting characters")
+    return _without_card_number(text)
+
+
+def _without_card_number(text: str) -> str:
+    if has_card_number(text):
+        raise ValueError("must not contain a card number")
     return text
 
 
@@ -48,6 +55,7 @@ Email = Annotated[
     StringConstraints(
         pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$", max_length=100
     ),
+    AfterValidator(_without_card_number),
     Field(examples=["buyer@example.com"]),
 ]
 OrderName = Annotated[

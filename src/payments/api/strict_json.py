@@ -1,10 +1,12 @@
 """JSON as RFC 8259 means it, and stricter: one meaning for every body, and nothing the database cannot keep."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Final, NoReturn, TypeGuard
 
 MAX_DEPTH: Final = 32
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
 class NotStrictJson(ValueError):
@@ -81,5 +83,5 @@ def _children(container: dict[str, object] | list[object]) -> list[object]:
 def _check_text(text: str) -> None:
     if "\0" in text:
         raise NotStrictJson("The body has a NUL character in it.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _HALF_CHARACTER.search(text):
         raise NotStrictJson("The body has half a character (a lone surrogate) in it.")

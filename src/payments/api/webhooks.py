@@ -1,7 +1,8 @@
 """The route that Toss calls: parse, store, answer; what follows from an event is the workers' business."""
 
+import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -10,8 +11,10 @@ from prometheus_client import Counter
 from payments.api.deps import FromResources
 from payments.api.documented import refusals
 from payments.api.problems import http_problem
+from payments.card_numbers import mask
 from payments.errors import DatabaseUnavailable, TooManyRequests, WebhookNotGenuine
 from payments.gateways.toss_events import MalformedEvent, read_event
+from payments.resources import Resources
 from payments.settings import Settings, Unsigned
 from payments.usecases.receive_webhook import ACTED_ON, Delivery, Received, Trust, receive_webhook
 
@@ -24,6 +27,10 @@ TOSS_SIGNATURE: Final = "tosspayments-webhook-signature"
 TRANSMISSION_TIME: Final = "tosspayments-webhook-transmission-time"
 TRANSMISSION_ID: Final = "tosspayments-webhook-transmission-id"
 _TRANSMISSION_ID: Final = re.compile(r"[!-~]{1,100}")
+
+# Toss repeats what is not answered within ten seconds
+# (https://docs.tosspayments.com/guides/v2/webhook); storing one that has its turn takes two at most.
+LONGEST_WAIT: Final = timedelta(seconds=7)
 
 _REFUSED: Final = ("unknown", "nothing", "refused")
 _received = Counter(
@@ -79,9 +86,8 @@ async def receive_toss_webhook(request: Request, resources: FromResources) -> di
     Nothing that stands in an event is believed: it makes a worker ask Toss, and what Toss says then is recorded.
     """
     delivery = _delivery(request, await request.body())
-    trust, now = _trust(resources.settings), datetime.now(UTC)
     try:
-        received = await receive_webhook(delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions)
+        received = await _receive_in_turn(delivery, resources)
     except MalformedEvent as error:
         _received.labels(*_REFUSED).inc()
         return http_problem(400, detail=f"Not an event of Toss: {error}.")
@@ -92,6 +98,19 @@ async def receive_toss_webhook(request: Request, resources: FromResources) -> di
     return {"status": "stored"}
 
 
+async def _receive_in_turn(delivery: Delivery, resources: Resources) -> Received:
+    trust, now = _trust(resources.settings), datetime.now(UTC)
+    try:
+        async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+            await resources.webhook_slots.acquire()
+    except TimeoutError:
+        raise DatabaseUnavailable from None
+    try:
+        return await receive_webhook(delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions)
+    finally:
+        resources.webhook_slots.release()
+
+
 def _delivery(request: Request, body: bytes) -> Delivery:
     headers = request.headers
     transmission_id = headers.get(TRANSMISSION_ID, "")
@@ -100,7 +119,7 @@ def _delivery(request: Request, body: bytes) -> Delivery:
         signatures=headers.getlist(SIGNATURE),
         toss_signatures=headers.getlist(TOSS_SIGNATURE),
         transmission_times=headers.getlist(TRANSMISSION_TIME),
-        transmission_id=transmission_id if _TRANSMISSION_ID.fullmatch(transmission_id) else None,
+        transmission_id=mask(transmission_id) if _TRANSMISSION_ID.fullmatch(transmission_id) else None,
     )
 
 

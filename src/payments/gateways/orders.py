@@ -1,6 +1,7 @@
 """The order service: what orders cost, whether they still wait for a payment, and which it believes to be paid."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from payments.card_numbers import mask
+
 log = structlog.get_logger()
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -18,6 +21,7 @@ MAX_LIST_BYTES: Final = 1_000_000
 LOOK_UP_LIMIT: Final = 100
 PAGE_LIMIT: Final = 100
 _PAID: Final = "PAID"
+_ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{6,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ _Word = Annotated[str, Field(max_length=200), AfterValidator(_storable)]  # it m
 
 class _OrderWire(_Wire):
     order_id: _Word
-    status: _Word
+    status: Annotated[_Word, AfterValidator(mask)]
     amount: int = Field(ge=0)
     refunded_amount: int | None = Field(default=None, ge=0)
 
@@ -155,7 +159,13 @@ class OrdersClient:
         await self._http.aclose()
 
     async def find(self, order_id: str) -> OrderAnswer:
-        """Ask for one order. `order_id` must have been checked against Toss's rule (`[A-Za-z0-9_-]{6,64}`)."""
+        """Ask for one order.
+
+        Raises:
+            ValueError: The caller let something through that must not reach a URL.
+        """
+        if _ORDER_ID.fullmatch(order_id) is None:
+            raise ValueError("not an order id")
         asked = _Request("GET", f"/orders/{order_id}")
         try:
             status, body = await self._answer(asked, deadline=self._deadline, longest=MAX_ANSWER_BYTES)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from payments.card_numbers import mask
 from payments.gateways.toss_wire import (
     MalformedAnswer,
     clean_text,
@@ -58,7 +59,7 @@ def read_event(body: bytes) -> TossEvent:
         payment_key=_checked(content.get("paymentKey"), is_payment_key),
         transaction_key=_checked(content.get("lastTransactionKey"), is_transaction_key)
         or _checked(content.get("transactionKey"), is_transaction_key),
-        status=_checked(content.get("status"), _is_word) or _checked(content.get("cancelStatus"), _is_word),
+        status=_word(content.get("status")) or _word(content.get("cancelStatus")),
         secret=_secret(content.get("secret")),
         created_at=_created_at(event.get("createdAt")),
     )
@@ -79,13 +80,19 @@ def _event_type(event: Mapping[str, object]) -> str:
         if event.keys() >= _MARKS_OF_DEPOSIT_CALLBACK:
             return DEPOSIT_CALLBACK
         raise MalformedEvent("eventType: missing")
-    if not isinstance(told, str) or not _is_word(told):
+    word = _word(told)
+    if word is None:
         raise MalformedEvent("eventType: not a word")
-    return told
+    return word
 
 
 def _is_word(text: str) -> bool:
     return 0 < len(text) <= _MAX_WORD_LENGTH and text.isprintable()
+
+
+def _word(value: object) -> str | None:
+    word = _checked(value, _is_word)
+    return None if word is None else mask(word)
 
 
 def _checked(value: object, is_right: Callable[[str], bool]) -> str | None:

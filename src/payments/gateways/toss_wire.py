@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from payments.card_numbers import has_card_number, mask
 from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgTransaction, PgVirtualAccount
 
 MAX_MESSAGE_LENGTH: Final = 510  # Toss's own limit for error messages
@@ -59,9 +60,12 @@ def is_transaction_key(text: str) -> bool:
 
 
 def clean_text(text: str, *, longest: int = MAX_MESSAGE_LENGTH) -> str:
-    """Return `text` in one printable line. A lone surrogate or NUL would not survive the database."""
+    """Return `text` in one printable line, card numbers masked.
+
+    A lone surrogate or NUL would not survive the database.
+    """
     printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.split())[:longest]
+    return mask(" ".join(printable.split()))[:longest]
 
 
 def _whole_won(value: object) -> int:
@@ -113,7 +117,7 @@ def _transaction_key(value: str) -> str:
 
 
 def _code(value: str) -> str:
-    if _CODE.fullmatch(value) is None:
+    if _CODE.fullmatch(value) is None or has_card_number(value):
         raise ValueError("not a code")
     return value
 
@@ -124,13 +128,13 @@ def _name(value: str) -> str:
 
 def _reason(value: str) -> str:
     # As it was sent, spaces and all, because a refund of ours is recognised by it; but it has to survive the database.
-    return _UNSTORABLE.sub("", value)[:_MAX_REASON_LENGTH]
+    return mask(_UNSTORABLE.sub("", value))[:_MAX_REASON_LENGTH]
 
 
 def _web_address(value: str) -> str:
     # It will stand in a link: `javascript:` must not get that far.
     address = urlsplit(_printable(value))
-    if address.scheme not in {"http", "https"} or not address.hostname:
+    if address.scheme not in {"http", "https"} or not address.hostname or has_card_number(value):
         raise ValueError("not a web address")
     return value
 
@@ -194,7 +198,7 @@ class _Payment(_Wire):
     status: PgStatus = Field(strict=False)
     total_amount: _Won
     balance_amount: _Won
-    currency: _Word
+    currency: Annotated[_Word, AfterValidator(mask)]
     method: Annotated[_Word | None, _Lenient] = None
     approved_at: Annotated[_Moment | None, _Lenient] = None
     was_approved: Annotated[bool, BeforeValidator(_is_there), Field(validation_alias="approvedAt")] = False
@@ -214,7 +218,7 @@ class _Transaction(_Wire):
     order_id: _Word
     status: PgStatus = Field(strict=False)
     amount: _WonEitherWay
-    currency: _Word
+    currency: Annotated[_Word, AfterValidator(mask)]
     transaction_at: _Moment
     method: Annotated[_Word | None, _Lenient] = None
 

@@ -143,15 +143,15 @@ def _open_again(payment: Payment, asked: PrepareRequest, *, at: datetime) -> Non
 
 
 def _check_request(asked: PrepareRequest, allowed_origins: Sequence[str]) -> None:
-    if not _is_allowed(asked.success_url, allowed_origins):
+    if not is_allowed(asked.success_url, allowed_origins):
         raise RedirectNotAllowed("successUrl")
-    if not _is_allowed(asked.fail_url, allowed_origins):
+    if not is_allowed(asked.fail_url, allowed_origins):
         raise RedirectNotAllowed("failUrl")
     if not MINIMUM.get(asked.method, 0) <= asked.amount <= MAXIMUM.get(asked.method, asked.amount):
         raise AmountOutOfRange("amount")
 
 
-def _is_allowed(url: str, origins: Sequence[str]) -> bool:
+def is_allowed(url: str, origins: Sequence[str]) -> bool:
     """Compared as text: what is not literally the origin followed by a path or query is refused, however it parses."""
     starts = tuple(f"{origin}{end}" for origin in origins for end in "/?")
     return PRINTABLE_URL.fullmatch(url) is not None and (url in origins or url.startswith(starts))

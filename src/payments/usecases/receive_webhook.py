@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import inbox
+from payments.card_numbers import mask_json
 from payments.db import Sessions, transaction
 from payments.errors import WebhookNotGenuine
 from payments.inbox import Incoming, VerifiedBy
@@ -84,10 +85,10 @@ async def receive_webhook(
         WebhookNotGenuine: a signature is there and wrong, or nothing proves the event and hints are not taken.
         DatabaseUnavailable: it may not be stored; the sender will come again.
     """
-    is_signed = _is_signed(delivery, trust, at=at)
+    signed = is_signed(delivery, trust, at=at)
     event = read(delivery.body)
     async with transaction(sessions) as session:
-        verified_by = VerifiedBy.SIGNATURE if is_signed else await _proof(session, event)
+        verified_by = VerifiedBy.SIGNATURE if signed else await _proof(session, event)
         if verified_by is VerifiedBy.LOOKUP and not trust.takes_hints:
             raise WebhookNotGenuine
         is_new = await inbox.store(session, _incoming(event, delivery, verified_by))
@@ -95,8 +96,12 @@ async def receive_webhook(
     return Received(event.event_type, verified_by, is_new)
 
 
-def _is_signed(delivery: Delivery, trust: Trust, *, at: datetime) -> bool:
-    """Whether there is a signature. One that is wrong is refused, whatever else is right."""
+def is_signed(delivery: Delivery, trust: Trust, *, at: datetime) -> bool:
+    """Whether there is a signature. One that is wrong is refused, whatever else is right.
+
+    Raises:
+        WebhookNotGenuine: there is one that is wrong.
+    """
     if max(map(len, (delivery.signatures, delivery.toss_signatures, delivery.transmission_times))) > 1:
         raise WebhookNotGenuine  # which of two lines counts is not for the sender to guess
     for header in delivery.signatures:
@@ -128,7 +133,7 @@ def _incoming(event: PgEvent, delivery: Delivery, verified_by: VerifiedBy) -> In
         status=event.status,
         transmission_id=delivery.transmission_id,
         verified_by=verified_by,
-        body=delivery.body,
+        body=mask_json(delivery.body),
     )
 
 
