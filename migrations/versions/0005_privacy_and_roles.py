@@ -101,7 +101,7 @@ def _move_reasons_out_of_the_history() -> None:
     """Why a payment was given up is somebody's own words, and the history is never changed: nor by this, from now on."""
     op.execute(
         """
-        UPDATE payments SET cancel_reason = payment_events.message FROM payment_events
+        UPDATE payments SET cancel_reason = left(payment_events.message, 200) FROM payment_events
         WHERE payment_events.payment_id = payments.id AND payment_events.to_status = 'CANCELLED'
             AND payments.cancel_reason IS NULL
         """

@@ -122,7 +122,9 @@ INVENTORY: Final[dict[str, Columns]] = {
         "resolution": _of_buyer("what came of it, in the words of whoever resolved it"),
     },
     "api_keys": {
-        **_plain("id", "name", "prefix"),
+        **_plain("id"),
+        "name": Holds(Kind.PERSONAL, STAFF, "whose key it is: stands in histories"),
+        **_plain("prefix"),
         "key_hash": Holds(Kind.SECRET, OURS, "tells whether a key is the one"),
         **_plain("scopes", "refund_limit", "created_at"),
         "created_by": _ACTED,

@@ -30,7 +30,6 @@ NOT_OF_PERSONS: Final = {
     ("stray_captures", "held_by"),
     ("nightly_runs", "held_by"),
     ("received_webhooks", "verified_by"),  # a way, not a person
-    ("api_keys", "name"),  # of a program
     ("processes", "name"),
     ("job_runs", "name"),
 }
