@@ -1,4 +1,4 @@
-"""What a route asks for."""
+"""What a route asks for. Asynchronous, because the framework gives whatever is not a thread of its own."""
 
 import re
 from typing import Annotated, Final
@@ -9,7 +9,7 @@ from payments.errors import IdempotencyKeyMalformed, IdempotencyKeyMissing
 from payments.resources import Resources
 
 
-def get_resources(request: Request) -> Resources:
+async def get_resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
@@ -29,7 +29,7 @@ IDEMPOTENCY_KEY_PARAMETER: Final[dict[str, object]] = {
 }
 
 
-def get_idempotency_key(request: Request) -> str:
+async def get_idempotency_key(request: Request) -> str:
     """The key under which a request is carried out once.
 
     Raises:
