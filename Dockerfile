@@ -32,7 +32,8 @@ FROM python:3.13-slim-trixie
 RUN groupadd --gid 10001 payments \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin payments \
     && install --directory --mode=0700 --owner=10001 --group=10001 \
-        /data /secrets/kept /secrets/payments /secrets/shop /secrets/sandbox \
+        /data /secrets/kept /secrets/payments /secrets/migrate /secrets/api /secrets/worker \
+        /secrets/shop /secrets/sandbox \
     && install --directory --mode=0755 --owner=10001 --group=10001 /secrets/postgres
 
 COPY --from=build /opt/venv /opt/venv

@@ -1,4 +1,4 @@
-"""Give the payments and the shop a role and a database each on the server of docker-compose.yml."""
+"""Give the payments and the shop a database each, and their programs roles, on the server of docker-compose.yml."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,11 @@ from psycopg import sql
 DONE: Final = 0
 USAGE_WRONG: Final = 2
 OWNERS: Final = ("payments", "shop")
+# Who may come into a database beside its owner. What they may do there, `payments migrate` says.
+GUESTS: Final[dict[str, tuple[str, ...]]] = {
+    "payments": ("payments_api", "payments_worker", "payments_read"),
+    "shop": (),
+}
 CONNECT_SECONDS: Final = 10
 
 
@@ -34,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
 
 def create_databases(passwords: Path) -> None:
-    """Create both roles and databases, or give roles that exist their password of today.
+    """Create all roles and both databases, or give roles that exist their password of today.
 
     Raises:
         OSError: A password cannot be read.
@@ -49,6 +54,9 @@ def create_databases(passwords: Path) -> None:
         for name in OWNERS:
             _ensure_role(connection, name, password=_read(passwords, name))
             _ensure_database(connection, name)
+            for guest in GUESTS[name]:
+                _ensure_role(connection, guest, password=_read(passwords, guest))
+                _let_in(connection, guest, database=name)
 
 
 def _ensure_role(connection: psycopg.Connection, name: str, *, password: str) -> None:
@@ -66,6 +74,11 @@ def _ensure_database(connection: psycopg.Connection, name: str) -> None:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, database))
     # The shop has no business in the payments, nor they in the shop.
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+
+
+def _let_in(connection: psycopg.Connection, guest: str, *, database: str) -> None:
+    statement = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
+    connection.execute(statement.format(sql.Identifier(database), sql.Identifier(guest)))
 
 
 def _read(passwords: Path, owner: str) -> str:

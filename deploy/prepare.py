@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from payments.access import new_key
+
 DONE: Final = 0
 USAGE_WRONG: Final = 2
 
@@ -25,6 +27,10 @@ TOSS_SDK_URL: Final = "https://js.tosspayments.com/v2/standard"
 # Volumes are the guard: each is mounted by those alone who may read it. PostgreSQL runs as a user of its own image.
 OWNER_READS: Final = 0o400
 EVERYBODY_READS: Final = 0o444
+
+
+# As whom each program of the payments comes to the database. The first one owns the tables.
+ROLES: Final = {"migrate": "payments", "api": "payments_api", "worker": "payments_worker"}
 
 
 class CannotPrepare(Exception):
@@ -64,15 +70,17 @@ def prepare(directory: Path, environ: Mapping[str, str]) -> None:
     kept = {name: _kept(directory / "kept" / name, make) for name, make in MADE_ONCE.items()}
     _fill(directory / "postgres", {"superuser-password": kept["superuser-password"]}, mode=EVERYBODY_READS)
     _fill(directory / "payments", payments_room(given, kept), mode=OWNER_READS)
+    for program, role in ROLES.items():
+        url = _database_url("payments", kept, role=role)
+        _fill(directory / program, {"database-url": url}, mode=OWNER_READS)
     _fill(directory / "shop", shop_room(given, kept), mode=OWNER_READS)
     _fill(directory / "sandbox", {"toss-security-key": kept["toss-security-key"]}, mode=OWNER_READS)
 
 
 def payments_room(given: Mapping[str, str], kept: Files) -> dict[str, str]:
-    """What the API, the worker and the migration read. An empty file is a setting that is not set."""
+    """What the API, the worker and the migration all read. An empty file is a setting that is not set."""
     return {
         **_toss(given, kept),
-        "database-url": _database_url("payments", kept),
         "events-secrets": given.get("EVENTS_SECRETS", kept["events-secret"]),
         "allowed-origins": given.get("ALLOWED_ORIGINS") or ",".join(_origins(given["SHOP_PUBLIC_URL"])),
         "alert-urls": given.get("ALERT_URLS", ""),
@@ -83,8 +91,9 @@ def shop_room(given: Mapping[str, str], kept: Files) -> dict[str, str]:
     """What the demo shop reads."""
     sandbox_sdk = f"{given['SANDBOX_PUBLIC_URL']}/v2/standard"
     return {
-        "database-url": _database_url("shop", kept),
+        "database-url": _database_url("shop", kept, role="shop"),
         "events-secrets": given.get("EVENTS_SECRETS", kept["events-secret"]),
+        "payments-api-key": kept["shop-api-key"],
         "toss-sdk-url": TOSS_SDK_URL if _pays_at_toss(given) else sandbox_sdk,
     }
 
@@ -104,8 +113,8 @@ def _pays_at_toss(given: Mapping[str, str]) -> bool:
     return "TOSS_SECRET_KEY" in given
 
 
-def _database_url(name: str, kept: Files) -> str:
-    return f"postgresql+psycopg://{name}:{kept[f'{name}-password']}@postgres:5432/{name}"
+def _database_url(name: str, kept: Files, *, role: str) -> str:
+    return f"postgresql+psycopg://{role}:{kept[f'{role}-password']}@postgres:5432/{name}"
 
 
 def _origins(url: str) -> tuple[str, str]:
@@ -131,7 +140,11 @@ def _security_key() -> str:
 MADE_ONCE: Final[Mapping[str, Callable[[], str]]] = {
     "superuser-password": _password,
     "payments-password": _password,
+    "payments_api-password": _password,
+    "payments_worker-password": _password,
+    "payments_read-password": _password,
     "shop-password": _password,
+    "shop-api-key": lambda: new_key().text,
     "events-secret": _signing_secret,
     "toss-security-key": _security_key,
 }
@@ -144,8 +157,12 @@ def _kept(file: Path, make: Callable[[], str]) -> str:
 
 
 def _fill(room: Path, files: Files, *, mode: int) -> None:
+    """Let a room hold these files and no others: what an earlier release put there, its readers may not see now."""
     for name, text in files.items():
         _write(room / name, text, mode=mode)
+    for file in room.iterdir():
+        if file.name not in files:
+            file.unlink()
 
 
 def _write(file: Path, text: str, *, mode: int) -> None:

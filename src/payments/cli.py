@@ -135,10 +135,10 @@ def _worker(_: argparse.Namespace) -> int:
 
 
 def _migrate(_: argparse.Namespace) -> int:
-    from payments.schema import expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
+    from payments.schema import NotTheOwner, expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
 
     try:
-        migrate(settings_from_environment(log_to=sys.stderr).database_url.get_secret_value())
+        roles = migrate(settings_from_environment(log_to=sys.stderr).database_url.get_secret_value())
     except DatabaseUnavailable:
         print(
             "payments: cannot work on the database of DATABASE_URL: it cannot be reached, refuses the login, "
@@ -146,7 +146,12 @@ def _migrate(_: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE_WRONG
+    except NotTheOwner:
+        print("payments: the role of DATABASE_URL may not change the tables: migrate as their owner", file=sys.stderr)
+        return USAGE_WRONG
     print(f"The database is at {expected_revision()}.")
+    if roles:
+        print(f"Roles that have their rights: {', '.join(roles)}.")
     return DONE
 
 

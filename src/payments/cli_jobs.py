@@ -55,7 +55,7 @@ def add_jobs(commands: "Commands") -> None:
         "payments reconcile --date 2026-11-21 --json",
         _reconcile_options,
     )
-    add(commands, "forget", _forget, "delete the rows that nobody needs any more", "payments forget")
+    _add_forgetting(commands)
     _add_refunds(add_group(commands, "refunds", "look after money that goes back", "payments refunds resolve"))
     _add_events(add_group(commands, "events", "look after what the order service is told", "payments events replay"))
     _add_webhooks(add_group(commands, "webhooks", "look after what the gateway tells us", "payments webhooks replay"))
@@ -68,6 +68,18 @@ def add_jobs(commands: "Commands") -> None:
         )
     )
     _add_health(add_group(commands, "health", "tell whether a program is alive", "payments health worker"))
+
+
+def _add_forgetting(commands: "Commands") -> None:
+    add(commands, "forget", _forget, "delete the rows that nobody needs any more", "payments forget")
+    add(
+        commands,
+        "erase",
+        _erase,
+        "erase who paid, of payments that nobody needs to know it of any more, or of one order now",
+        "payments erase --order order-20261122-0001",
+        _erase_options,
+    )
 
 
 def _add_refunds(verbs: "Commands") -> None:
@@ -150,6 +162,14 @@ def _limit_option(parser: argparse.ArgumentParser, what: str) -> None:
 def _refund_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order", metavar="ORDER_ID", help="only the refund of this order (default: all)")
     _many_options(parser)
+
+
+def _erase_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--order",
+        metavar="ORDER_ID",
+        help="only this order's payment, however young (default: all that are older than PERSONAL_DATA_KEPT)",
+    )
 
 
 def _day_options(parser: argparse.ArgumentParser) -> None:
@@ -247,12 +267,18 @@ def words(text: str) -> str:
 
 def perform(work: Work) -> int:
     """Read the configuration and do it; a refusal is a line on standard error."""
+    from payments.db import DatabaseRefused  # noqa: PLC0415 - `--help` needs no database
+
     settings = settings_from_environment(log_to=sys.stderr)
     try:
         return asyncio.run(work(settings))
     except PaymentError as error:
         print(f"payments: {error.detail}", file=sys.stderr)
-        return USAGE_WRONG
+    except DatabaseRefused as error:
+        if not error.is_forbidden:
+            raise
+        print("payments: the role of DATABASE_URL may not do this: see docs/roles.md for who may", file=sys.stderr)
+    return USAGE_WRONG
 
 
 def _recover(options: argparse.Namespace) -> int:
@@ -285,6 +311,15 @@ def _forget(_: argparse.Namespace) -> int:
     from payments.commands import forget_now  # noqa: PLC0415 - as above
 
     return perform(forget_now)
+
+
+def _erase(options: argparse.Namespace) -> int:
+    from payments.commands import erase_now, erase_order_now  # noqa: PLC0415 - as above
+
+    order_id: str | None = options.order
+    if order_id is not None:
+        return perform(lambda settings: erase_order_now(settings, order_id))
+    return perform(erase_now)
 
 
 def _resolve_refunds(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from payments.access import KeyText, Scope, read_key
 from payments.business_day import yesterday
 from payments.card_numbers import mask
 from payments.db import transaction
-from payments.errors import OrdersUnavailable, PgUnavailable
+from payments.errors import OrdersUnavailable, PgUnavailable, StillNeeded
 from payments.nightly import check_orders_of, reconcile_day
 from payments.presence import here
 from payments.queries import count_pending, database_now, is_alive
@@ -40,6 +40,7 @@ from payments.resources import COMMAND, WORKER, Resources, open_resources
 from payments.settings import Settings
 from payments.states import Cause, RefundStatus
 from payments.usecases.deliver import deliver_now
+from payments.usecases.erase import erase, erase_order
 from payments.usecases.forget import forget
 from payments.usecases.keys import NewKey, create_key, list_keys, revoke_key
 from payments.usecases.nights import Run, run_night_by_hand
@@ -141,7 +142,7 @@ async def resolve_discrepancy(settings: Settings, discrepancy_id: UUID, *, note:
     async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
         found = await discrepancies.find(session, discrepancy_id)
         if found.resolved_at is not None:
-            return _cannot(f"{found.resolved_by} resolved it before: {found.resolution}")
+            return _cannot(f"{found.resolved_by} resolved it before: {found.resolution or 'erased'}")
         found.resolved_at = await database_now(session)
         found.resolved_by = _person(by)
         found.resolution = mask(note)
@@ -226,6 +227,35 @@ async def revoke_key_now(settings: Settings, prefix: str, *, by: str | None) -> 
     return DONE
 
 
+async def erase_now(settings: Settings) -> int:
+    """Erase who paid, where it has been kept for long enough."""
+    async with open_resources(settings, role=COMMAND) as held:
+        older_than = settings.personal_data_kept
+        erased = await erase(sessions=held.sessions, older_than=older_than, progress=_erased)
+    _show(
+        as_lines(
+            {
+                "payments": erased.payments,
+                "resolutions": erased.resolutions,
+                "webhooks": erased.webhooks,
+                "stillNeeded": erased.still_needed,
+            }
+        )
+    )
+    return DONE
+
+
+async def erase_order_now(settings: Settings, order_id: str) -> int:
+    """Erase who paid for one order, because they have asked for it."""
+    async with open_resources(settings, role=COMMAND) as held:
+        try:
+            erased = await erase_order(order_id, sessions=held.sessions)
+        except StillNeeded as refused:
+            return _cannot(f"{refused.detail} Nothing was erased: {'; '.join(refused.because)}.")
+    _show("It is not known any more who paid." if erased else "It was not known any more who paid.")
+    return DONE
+
+
 async def check_worker(settings: Settings) -> int:
     """Whether a worker of this machine is alive: what a container's health check asks."""
     async with open_resources(settings, role=COMMAND) as held, transaction(held.sessions) as session:
@@ -271,6 +301,10 @@ def _sent(done: int, of: int) -> None:
 
 def _compared(what: str, done: int) -> None:
     print(f"compared {done} {what}", file=sys.stderr)
+
+
+def _erased(payments: int) -> None:
+    print(f"erased who paid of {payments} payments", file=sys.stderr)
 
 
 def _deleted(table: str, rows: int) -> None:

@@ -2,18 +2,20 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import date, datetime
 from enum import StrEnum
 from typing import ClassVar, Final, TypeVar
 
-from sqlalchemy import BigInteger, Date, DateTime, Enum, MetaData, String
+from sqlalchemy import BigInteger, Connection, Date, DateTime, Enum, MetaData, String
+from sqlalchemy import create_engine as create_sync_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import NullPool
 
 from payments.errors import (
     ConcurrentUpdate,
@@ -54,11 +56,20 @@ def listed(enum: type[StrEnum], name: str) -> Enum:
     )
 
 
+def readable(column: str) -> str:
+    """A CHECK that a text says something, and holds no control character and no other end of a line."""
+    return rf"{column} ~ '\S' AND {column} !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'"
+
+
+NOT_ALLOWED: Final = "42501"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
 class DatabaseRefused(Exception):
     """The database refused what only a bug of ours can ask. The message names the rule, never a value."""
 
     def __init__(self, error: str, sqlstate: str, constraint: str) -> None:
         super().__init__(f"{error} (SQLSTATE {sqlstate or 'none'}, constraint {constraint or 'none'})")
+        self.is_forbidden = sqlstate == NOT_ALLOWED  # the role of the address lacks a right
 
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -122,6 +133,14 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
 def create_sessions(engine: AsyncEngine) -> Sessions:
     """Sessions whose objects stay readable after the commit, because nothing is read lazily here."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def one_transaction(url: str) -> Iterator[Connection]:
+    """One transaction on a connection of its own, for what is done to the schema and not to its rows."""
+    engine = create_sync_engine(url, poolclass=NullPool, connect_args={"options": "-c lock_timeout=5000"})
+    with engine.begin() as connection:
+        yield connection
 
 
 @asynccontextmanager

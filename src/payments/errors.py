@@ -27,6 +27,7 @@ PaymentError
 │   ├── RefundExceedsBalance       more than is left
 │   ├── DepositArrived             too late to give up the virtual account: it has been paid
 │   ├── RequestOvertaken           what the request began is over, and the payment has moved on
+│   ├── StillNeeded                personal data cannot be erased while something is open
 │   ├── DepositAmountDiffers       another amount than the one owed was paid in
 │   └── NotGivenBack               the PG gave nothing back; carries its code and message
 │       ├── RefundRefused          for a reason of its own
@@ -61,6 +62,7 @@ PaymentError
     └── DatabaseUnavailable        the database cannot be reached, or did not say whether it committed
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
@@ -206,6 +208,17 @@ class DepositArrived(Conflict):
 class RequestOvertaken(Conflict):
     code = "request_overtaken"
     detail = "What this request began has ended without effect; read the payment, and ask anew under a new key."
+
+
+class StillNeeded(Conflict):
+    """`because` says in words what is open."""
+
+    code = "still_needed"
+    detail = "The buyer's data are still needed, because something of this payment is open."
+
+    def __init__(self, because: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.because = tuple(because)
 
 
 class DepositAmountDiffers(Conflict):

@@ -22,12 +22,14 @@ from payments.nightly import check_orders_of, reconcile_day
 from payments.queries import database_now, note_job, pull_forward, take_back
 from payments.records import Job, Json, NightlyCheck
 from payments.resources import WORKER, Resources, open_resources
-from payments.settings import Settings
+from payments.roles import warn_of_power
+from payments.settings import Environment, Settings
 from payments.states import Cause
 from payments.usecases import expire as expiry
 from payments.usecases import give_back, recover, refund
 from payments.usecases.alert import alert_new
 from payments.usecases.deliver import deliver_due
+from payments.usecases.erase import erase
 from payments.usecases.forget import forget
 from payments.usecases.nights import run_due_nights
 from payments.usecases.work_webhooks import work_webhooks
@@ -94,6 +96,8 @@ async def work(settings: Settings) -> None:
         scheduler = schedule(worker)
         scheduler.start()
         _log_start(settings)
+        if settings.environment is Environment.PRODUCTION:
+            resources.background.start(warn_of_power(resources.sessions))
         await stopping.wait()
         worker.is_stopping = True
         scheduler.pause()
@@ -278,6 +282,11 @@ async def _forget(worker: Worker) -> None:
     await forget(sessions=worker.resources.sessions)
 
 
+async def _erase(worker: Worker) -> None:
+    held = worker.resources
+    await erase(sessions=held.sessions, older_than=held.settings.personal_data_kept)
+
+
 def _if_due(job: Job, run: Run) -> Run:
     """Do not even begin while nothing is due."""
 
@@ -308,6 +317,7 @@ JOBS: Final[dict[Job, tuple[timedelta, Run]]] = {
     Job.CHECK_ORDERS: (timedelta(seconds=20), _check_orders),
     Job.RECONCILE: (timedelta(seconds=20), _reconcile),
     Job.FORGET: (timedelta(hours=1), _forget),
+    Job.ERASE: (timedelta(hours=1), _erase),
 }
 
 

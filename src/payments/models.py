@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import DDL, CheckConstraint, ForeignKey, Index, String, event, text
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
-from payments.db import Base, listed
+from payments.db import Base, listed, readable
 from payments.errors import (
     AmountMismatch,
     PaymentKeyMismatch,
@@ -33,6 +33,13 @@ from payments.states import (
 )
 
 CURRENCY: Final = "KRW"
+
+# What the API lets in, repeated by the database for whoever comes another way. What the PG says is bounded where it is
+# read, and by types here: an answer about money must never be refused for its form.
+MOST: Final = 1_000_000_000  # won
+_MOST_AT_PG: Final = 2**53 - 1  # won; beyond it JSON numbers stop being exact
+_OUR_KEY: Final = "^[A-Za-z0-9_-]{1,64}$"
+_EMAIL: Final = r"^[!-?A-~]+@[!-?A-~]+\.[!-?A-~]+$"  # loosely: visible ASCII and one @
 
 # Toss lets the buyer take 30 minutes in the payment window, and the shop 10 more until it confirms
 # (https://docs.tosspayments.com/reference/using-api/webhook-events).
@@ -60,6 +67,9 @@ REVERSAL_WATCH: Final = timedelta(minutes=15)
 # (https://docs.tosspayments.com/guides/v2/cancel-payment).
 _PAY_OUT_PACE: Final = 10
 _DEPOSIT_PACE: Final = 100  # a deposit is looked for less and less often, too: after a day every quarter of an hour
+
+# What stands where somebody gave a reason, once that has been erased.
+ERASED: Final = "(erased)"
 
 # How a refund to an account gets on, in the PG's words (https://docs.tosspayments.com/reference, virtualAccount).
 PAID_OUT: Final = "COMPLETED"
@@ -143,11 +153,27 @@ class Payment(AskedAbout, Base):
     __tablename__ = "payments"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint(f"amount <= {MOST}", name="amount_bounded"),
+        CheckConstraint(f"deposited_amount BETWEEN 0 AND {_MOST_AT_PG}", name="deposited_amount_bounded"),
         CheckConstraint("refunded_amount BETWEEN 0 AND amount", name="refunded_within_amount"),
         CheckConstraint(f"currency = '{CURRENCY}'", name="currency_won"),
         CheckConstraint("attempt > 0", name="attempt_positive"),
         CheckConstraint("order_id ~ '^[A-Za-z0-9_-]{6,64}$'", name="order_id_alphabet"),
         CheckConstraint("payment_key ~ '^[A-Za-z0-9_-]{1,200}$'", name="payment_key_alphabet"),
+        CheckConstraint(f"confirm_key ~ '{_OUR_KEY}'", name="confirm_key_alphabet"),
+        CheckConstraint(f"cancel_key ~ '{_OUR_KEY}'", name="cancel_key_alphabet"),
+        CheckConstraint(readable("order_name"), name="order_name_readable"),
+        CheckConstraint(readable("cancel_reason"), name="cancel_reason_readable"),
+        CheckConstraint(f"customer_email ~ '{_EMAIL}'", name="customer_email_shape"),
+        CheckConstraint("last_sequence > 0 AND check_count >= 0 AND version > 0", name="counters_count"),
+        CheckConstraint(
+            "account_bank IS NOT NULL OR (account_number IS NULL AND account_holder IS NULL)", name="account_has_bank"
+        ),
+        CheckConstraint(
+            "erased_at IS NULL OR (order_name = order_id AND num_nonnulls(customer_email, owner, account_number, "
+            "account_holder, receipt_url, webhook_secret, cancel_reason) = 0)",
+            name="erased_names_nobody",
+        ),
         CheckConstraint(
             "status <> 'PENDING' OR (payment_key IS NOT NULL AND confirm_key IS NOT NULL "
             "AND pending_since IS NOT NULL AND next_check_at IS NOT NULL)",
@@ -176,6 +202,7 @@ class Payment(AskedAbout, Base):
         Index("ix_payments_held_by", "held_by", postgresql_where=text("held_by IS NOT NULL")),
         Index("ix_payments_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
         Index("ix_payments_reversed_at", "reversed_at", postgresql_where=text("reversed_at IS NOT NULL")),
+        Index("ix_payments_unerased", "prepared_at", "id", postgresql_where=text("erased_at IS NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -187,7 +214,7 @@ class Payment(AskedAbout, Base):
     refunded_amount: Mapped[int]  # won
     currency: Mapped[str] = mapped_column(String(3))
     order_name: Mapped[str] = mapped_column(String(100))
-    customer_email: Mapped[str] = mapped_column(String(100))
+    customer_email: Mapped[str | None] = mapped_column(String(100))  # None: erased
     owner: Mapped[str | None] = mapped_column(String(255))  # the buyer, by the identity provider's name (`sub`)
     fail_code: Mapped[str | None] = mapped_column(String(100))
     fail_reason: Mapped[str | None] = mapped_column(String(510))  # as long as the PG's messages can be
@@ -218,6 +245,7 @@ class Payment(AskedAbout, Base):
     pay_out_failed_at: Mapped[datetime | None]  # a bank could not pay a refund out, which nobody has mended yet
     reversed_at: Mapped[datetime | None]  # when the bank took a deposit back, until another one comes
     cancelled_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]  # since when it holds nothing personal; a new attempt or refund ends that
     version: Mapped[int] = mapped_column()
 
     events: WriteOnlyMapped["PaymentEvent"] = relationship(order_by="PaymentEvent.sequence", passive_deletes=True)
@@ -271,8 +299,13 @@ class Payment(AskedAbout, Base):
         return self.prepared_at + SESSION_LIFETIME
 
     @property
+    def has_account(self) -> bool:
+        """Whether the PG issued a virtual account for this attempt; true also when its number has been erased."""
+        return self.account_bank is not None
+
+    @property
     def virtual_account(self) -> VirtualAccount | None:
-        """The account that waits, or waited, for a deposit."""
+        """The account that waits, or waited, for a deposit; None as well when it has been erased."""
         if self.account_bank is None or self.account_number is None:
             return None
         return VirtualAccount(self.account_bank, self.account_number, self.account_holder or "", self.account_due_at)
@@ -297,6 +330,7 @@ class Payment(AskedAbout, Base):
         self.method = method
         self.order_name = order_name
         self.customer_email = customer_email
+        self.erased_at = None
         self.prepared_at = at
         self.check_at(at + EXPIRES_AFTER)
 
@@ -369,7 +403,7 @@ class Payment(AskedAbout, Base):
         """The capture is done; with Toss this is the same moment as the approval."""
         self._move_to(PaymentStatus.COMPLETED, by="complete", at=at, cause=cause)
         self.completed_at = at
-        if self.account_number is not None:
+        if self.has_account:
             self.check_at(at + FIRST_DEPOSIT_CHECK)  # a bank may still take a deposit back
 
     def await_deposit(self, account: VirtualAccount, *, at: datetime, cause: Cause) -> None:
@@ -380,11 +414,12 @@ class Payment(AskedAbout, Base):
         self.check_count = 0
 
     def keep_account(self, account: VirtualAccount) -> None:
-        """The account that the PG issued for this attempt."""
+        """The account that the PG issued for this attempt. What was erased does not come back with it."""
         self.account_bank = account.bank
-        self.account_number = account.account_number
-        self.account_holder = account.holder
         self.account_due_at = account.due_at
+        if self.erased_at is None:
+            self.account_number = account.account_number
+            self.account_holder = account.holder
 
     def reverse_deposit(self, *, at: datetime, cause: Cause) -> None:
         """The bank took a deposit back; the same account waits again."""
@@ -420,7 +455,7 @@ class Payment(AskedAbout, Base):
             raise TransitionNotAllowed(self.status, PaymentStatus.CANCELLED)
         self.cancel_key = cancel_key
         self.cancel_asked_at = self.cancel_key_since = at
-        self.cancel_reason = reason
+        self._note_cancel_reason(reason)
         self.cancel_actor = actor
         self.cancel_request_id = request_id
         self.hold(lease, at=at)
@@ -441,7 +476,8 @@ class Payment(AskedAbout, Base):
         self, reason: str, *, at: datetime, cause: Cause, actor: str | None = None, request_id: UUID | None = None
     ) -> None:
         """Given up before any money was kept."""
-        self._move_to(PaymentStatus.CANCELLED, by="cancel", at=at, cause=cause, actor=actor, message=reason)
+        self._move_to(PaymentStatus.CANCELLED, by="cancel", at=at, cause=cause, actor=actor)
+        self._note_cancel_reason(reason)
         self.cancelled_at = at
         self.cancel_key = None
         self.cancel_request_id = request_id or self.cancel_request_id
@@ -461,7 +497,7 @@ class Payment(AskedAbout, Base):
         target = PaymentStatus.REFUNDED if amount == left else PaymentStatus.PARTIALLY_REFUNDED
         self._move_to(target, by="refund", at=at, cause=cause, actor=actor)
         self.refunded_amount += amount
-        if self.account_number is not None:  # a bank has to pay it out, which the PG tells of later
+        if self.has_account:  # a bank has to pay it out, which the PG tells of later
             self.account_refund_asked_at = at
             self.account_refund_status = None
             self.check_at(at + FIRST_DEPOSIT_CHECK)
@@ -498,9 +534,10 @@ class Payment(AskedAbout, Base):
     ) -> None:
         """Keep what the PG says about this attempt; a later answer that leaves something out takes nothing away."""
         self.method = method
-        self.receipt_url = receipt_url or self.receipt_url
-        self.webhook_secret = webhook_secret or self.webhook_secret
         self.is_partial_cancelable = is_partial_cancelable
+        if self.erased_at is None:  # what was erased does not come back with a late answer
+            self.receipt_url = receipt_url or self.receipt_url
+            self.webhook_secret = webhook_secret or self.webhook_secret
 
     def follow_pay_out(self, refund_status: str, *, at: datetime) -> bool:
         """Keep how far the bank got with a refund to an account; answers whether it has just failed."""
@@ -510,6 +547,26 @@ class Payment(AskedAbout, Base):
             self.pay_out_failed_at = at
         return has_just_failed
 
+    def erase_person(self, *, at: datetime) -> None:
+        """Let nothing here say any more who paid, and for what; amounts, states and keys stay.
+
+        The caller has made sure that nothing is open, and erases the refunds along with it.
+        """
+        self.order_name = self.order_id  # as where the shop gave it no name
+        self.customer_email = self.owner = None
+        self.account_number = self.account_holder = None
+        self.receipt_url = self.webhook_secret = self.cancel_reason = None
+        self.erased_at = at
+
+    def hold_person_again(self) -> None:
+        """Somebody deals with it again, in words that may name a person: it is due to be erased once more."""
+        self.erased_at = None
+
+    def _note_cancel_reason(self, reason: str) -> None:
+        """Here and not in the history, which nobody can erase from: people give reasons in words of their own."""
+        self.hold_person_again()
+        self.cancel_reason = reason
+
     @property
     def is_being_paid_out(self) -> bool:
         """Whether money is on its way to the buyer's account, as far as the PG has said."""
@@ -517,7 +574,7 @@ class Payment(AskedAbout, Base):
         return self.account_refund_asked_at is not None and not is_over
 
     def _may_be_reversed(self, *, at: datetime) -> bool:
-        is_deposit = self.status is PaymentStatus.COMPLETED and self.account_number is not None
+        is_deposit = self.status is PaymentStatus.COMPLETED and self.has_account
         return is_deposit and self.completed_at is not None and at < self.completed_at + REVERSAL_WATCH
 
     def _stop_checking(self) -> None:
@@ -610,6 +667,9 @@ class PaymentEvent(Base):
     __table_args__ = (
         CheckConstraint(_edge_check(), name="edge_allowed"),
         CheckConstraint("(sequence = 1) = (from_status IS NULL)", name="first_is_prepare"),
+        CheckConstraint("sequence > 0 AND attempt > 0", name="counters_count"),
+        CheckConstraint("payment_key ~ '^[A-Za-z0-9_-]{1,200}$'", name="payment_key_alphabet"),
+        CheckConstraint("message IS NULL OR to_status = 'FAILED'", name="message_of_failure"),
         Index("ix_payment_events_payment_key", "payment_key", postgresql_where=text("payment_key IS NOT NULL")),
     )
 
@@ -622,6 +682,7 @@ class PaymentEvent(Base):
     attempt: Mapped[int]
     payment_key: Mapped[str | None] = mapped_column(String(200))  # on the move to PENDING: the key of that attempt
     pg_code: Mapped[str | None] = mapped_column(String(100))
+    # The PG's sentence about a failure, the same for everybody: nothing can be erased from here.
     message: Mapped[str | None] = mapped_column(String(510))
     at: Mapped[datetime]
 
@@ -633,6 +694,11 @@ class Refund(GoesBack, Base):
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("amount <= believed_balance", name="amount_within_balance"),
+        CheckConstraint(f"believed_balance <= {MOST}", name="balance_bounded"),
+        CheckConstraint(f"refund_key ~ '{_OUR_KEY}'", name="refund_key_alphabet"),
+        # Reasons that were given at the PG are the PG's to bound.
+        CheckConstraint(f"request_id IS NULL OR ({readable('reason')})", name="reason_readable"),
+        CheckConstraint("check_count >= 0 AND version > 0", name="counters_count"),
         CheckConstraint("tax_free_amount BETWEEN 0 AND amount", name="tax_free_within_amount"),
         CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
         CheckConstraint("status <> 'SUCCEEDED' OR transaction_key IS NOT NULL", name="succeeded_has_proof"),
@@ -693,6 +759,7 @@ class Refund(GoesBack, Base):
             raise RefundExceedsBalance
         if not 0 <= tax_free_amount <= amount:
             raise TaxFreeExceedsRefund("taxFreeAmount")
+        payment.hold_person_again()
         return cls(
             id=new_id(),
             payment_id=payment.id,
@@ -747,6 +814,10 @@ class Refund(GoesBack, Base):
         self.fail_reason = reason
         self.fail_because = because
 
+    def erase_person(self) -> None:
+        """The reason was given in somebody's own words, and may name the buyer."""
+        self.reason = ERASED
+
 
 class StrayCapture(GoesBack, Base):
     """Money that the PG holds for an order which must not have it: given up, or paid under another key already.
@@ -757,6 +828,10 @@ class StrayCapture(GoesBack, Base):
     __tablename__ = "stray_captures"
     __table_args__ = (
         CheckConstraint("amount > 0 AND amount <= total_amount", name="amount_within_total"),
+        CheckConstraint(f"total_amount <= {_MOST_AT_PG}", name="total_bounded"),
+        CheckConstraint("payment_key ~ '^[A-Za-z0-9_-]{1,200}$'", name="payment_key_alphabet"),
+        CheckConstraint(f"refund_key ~ '{_OUR_KEY}'", name="refund_key_alphabet"),
+        CheckConstraint("check_count >= 0 AND version > 0", name="counters_count"),
         CheckConstraint("status <> 'FAILED' OR fail_code IS NOT NULL", name="failed_has_evidence"),
         CheckConstraint("status <> 'REQUESTED' OR next_check_at IS NOT NULL", name="requested_can_be_resolved"),
         CheckConstraint("held_by IS NULL OR next_check_at IS NOT NULL", name="held_until"),

@@ -349,6 +349,7 @@ OVERDUE_AFTER: Final = dict.fromkeys(Job, timedelta(minutes=1)) | {
     Job.CHECK_ORDERS: timedelta(hours=2),
     Job.RECONCILE: timedelta(hours=2),
     Job.FORGET: timedelta(hours=3),
+    Job.ERASE: timedelta(hours=3),
 }
 
 

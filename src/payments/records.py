@@ -31,6 +31,8 @@ class OutboxMessage(Base):
     __tablename__ = "outbox_messages"
     __table_args__ = (
         UniqueConstraint("payment_id", "sequence"),
+        CheckConstraint("sequence > 0 AND attempts >= 0 AND transaction_id > 0", name="counters_count"),
+        CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_is_object"),
         Index(
             "ix_outbox_messages_next_attempt_at",
             "next_attempt_at",
@@ -87,6 +89,12 @@ class ReceivedWebhook(Base):
 
     __tablename__ = "received_webhooks"
     __table_args__ = (
+        CheckConstraint("attempts >= 0", name="counters_count"),
+        CheckConstraint("octet_length(body) <= 262144", name="body_bounded"),  # as the API takes
+        CheckConstraint("order_id ~ '^[A-Za-z0-9_=-]{6,64}$'", name="order_id_alphabet"),  # = as Toss's own may have
+        CheckConstraint("payment_key ~ '^[A-Za-z0-9_-]{1,200}$'", name="payment_key_alphabet"),
+        CheckConstraint("transaction_key ~ '^[!-~]{1,64}$'", name="transaction_key_alphabet"),
+        CheckConstraint("verified_by IN ('signature', 'secret', 'lookup')", name="verified_by_listed"),
         Index(
             "ix_received_webhooks_next_attempt_at",
             "next_attempt_at",
@@ -131,6 +139,7 @@ class IdempotentRequest(Base):
     __table_args__ = (
         CheckConstraint("octet_length(key_hash) = 32 AND octet_length(fingerprint) = 32", name="hashes_are_sha256"),
         CheckConstraint("(status IS NULL) = (body IS NULL)", name="answered_as_a_whole"),
+        CheckConstraint("status BETWEEN 200 AND 599", name="status_of_http"),
         Index("ix_idempotent_requests_created_at", "created_at"),
     )
 
@@ -181,8 +190,12 @@ class Discrepancy(Base):
     __tablename__ = "discrepancies"
     __table_args__ = (
         UniqueConstraint("kind", "subject"),
+        CheckConstraint("subject <> ''", name="subject_named"),
+        CheckConstraint("(resolved_at IS NULL) = (resolved_by IS NULL)", name="resolved_by_somebody"),
+        CheckConstraint("resolution IS NULL OR resolved_at IS NOT NULL", name="resolution_of_resolved"),
         Index("ix_discrepancies_payment_id", "payment_id"),
         Index("ix_discrepancies_open", "first_seen_at", postgresql_where=text("resolved_at IS NULL")),
+        Index("ix_discrepancies_unerased", "resolved_at", postgresql_where=text("resolution IS NOT NULL")),
         Index(
             "ix_discrepancies_next_alert_at",
             "next_alert_at",
@@ -266,6 +279,7 @@ class NightlyRun(Base):
     """One night's comparison of one business day, done once however many workers there are."""
 
     __tablename__ = "nightly_runs"
+    __table_args__ = (CheckConstraint("attempts > 0", name="attempts_positive"),)
 
     kind: Mapped[NightlyCheck] = mapped_column(listed(NightlyCheck, "kind_listed"), primary_key=True)
     day: Mapped[date] = mapped_column(primary_key=True)  # in Asia/Seoul
@@ -294,3 +308,4 @@ class Job(StrEnum):
     CHECK_ORDERS = "check_orders"
     RECONCILE = "reconcile"
     FORGET = "forget"
+    ERASE = "erase"

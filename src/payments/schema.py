@@ -8,13 +8,19 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from payments.db import NOT_ALLOWED, one_transaction
 from payments.errors import DatabaseUnavailable
+from payments.roles import grant_rights
 
 # Beside `src`: migrations are run from a checkout or from the image that is built of one.
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class NotTheOwner(Exception):
+    """The role of the address may not change the tables."""
 
 
 def alembic_config(url: str | None = None) -> Config:
@@ -25,16 +31,25 @@ def alembic_config(url: str | None = None) -> Config:
     return config
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` up to `revision`. Running it again changes nothing.
+def migrate(url: str) -> list[str]:
+    """Bring the database at `url` to the newest version, and grant the roles that exist their rights; answers which.
+
+    Running it again changes nothing.
 
     Raises:
         DatabaseUnavailable: it cannot be reached, or somebody holds a lock on its tables.
+        NotTheOwner: this role may not.
     """
     try:
-        command.upgrade(alembic_config(url), revision)
+        command.upgrade(alembic_config(url), "head")
+        with one_transaction(url) as connection:
+            return grant_rights(connection)
     except OperationalError:
         raise DatabaseUnavailable from None
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) == NOT_ALLOWED:
+            raise NotTheOwner from None
+        raise
 
 
 @cache

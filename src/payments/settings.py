@@ -127,6 +127,10 @@ class Settings(BaseModel):
     rate_limit_clients: RateSetting = Rate(3000, 60.0)
     rate_limit_failures: RateSetting = Rate(20, 60.0)
     trusted_proxies: Names = ()  # whose X-Forwarded-For and X-Forwarded-Proto are believed
+    # How long it is known who paid, after the last thing that happened to a payment: as long as a bank transfer can be
+    # given back (https://docs.tosspayments.com/guides/v2/cancel-payment). A refund of a card or a virtual account
+    # needs nothing personal that is kept here. Not shorter than requests and webhooks may be repeated.
+    personal_data_kept: Annotated[Duration, Field(ge=timedelta(days=30))] = timedelta(days=180)
     log_format: LogFormat = LogFormat.JSON
 
     def secrets(self) -> list[str]:

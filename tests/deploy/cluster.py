@@ -3,7 +3,7 @@
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
-from deploy.databases import OWNERS
+from deploy.databases import GUESTS, OWNERS
 from psycopg import sql
 
 from payments.local.postgres import LocalPostgres
@@ -21,5 +21,5 @@ def clear_away(server: LocalPostgres) -> None:
         server.drop_database(name)
     host = socket_directory(server)
     with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
-        for name in OWNERS:
+        for name in (*OWNERS, *(guest for guests in GUESTS.values() for guest in guests)):
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))

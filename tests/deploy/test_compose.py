@@ -21,7 +21,7 @@ SECRET = re.compile(r"(KEY|SECRETS?|PASSWORD|TOKEN|DATABASE_URL|ALERT_URLS)$")
 
 class TestTheSet:
     def test_has_what_was_promised(self) -> None:
-        once = {"prepare", "databases", "migrate"}
+        once = {"prepare", "databases", "migrate", "shop-key"}
 
         assert set(LASTING) == {"postgres", "api", "worker", "toss-sandbox", "demo-shop"}
         assert set(SERVICES) - set(LASTING) == once
@@ -45,6 +45,11 @@ class TestTheSet:
         assert SERVICES[name].waits_for("postgres") == "service_healthy"
         assert SERVICES["migrate"].waits_for("databases") == "service_completed_successfully"
         assert SERVICES["databases"].waits_for("postgres") == "service_healthy"
+
+    def test_the_shops_key_is_valid_before_the_shop_shows_it_and_where_there_is_no_shop_it_is_not(self) -> None:
+        assert SERVICES["demo-shop"].waits_for("shop-key") == "service_completed_successfully"
+        assert SERVICES["shop-key"].waits_for("migrate") == "service_completed_successfully"
+        assert [name for name, service in SERVICES.items() if "shop-key" in service.depends_on] == ["demo-shop"]
 
     def test_somebody_who_stays_waits_for_each_that_ends(self) -> None:
         """Or else `up --wait` takes an exit, the good one too, for a failure."""
@@ -133,7 +138,7 @@ class TestReachability:
     def test_only_who_needs_the_database_is_near_it(self) -> None:
         near = {name for name, service in SERVICES.items() if "database" in service.networks}
 
-        assert near == {"postgres", "databases", "migrate", "api", "worker", "demo-shop"}
+        assert near == {"postgres", "databases", "migrate", "shop-key", "api", "worker", "demo-shop"}
 
 
 class TestSecrets:
@@ -169,8 +174,11 @@ class TestSecrets:
         [
             ("kept-secrets", {"databases"}),
             ("postgres-secrets", {"postgres"}),
-            ("payments-secrets", {"migrate", "api", "worker"}),
-            ("shop-secrets", {"demo-shop"}),
+            ("payments-secrets", {"migrate", "shop-key", "api", "worker"}),
+            ("migrate-secrets", {"migrate", "shop-key"}),
+            ("api-secrets", {"api"}),
+            ("worker-secrets", {"worker"}),
+            ("shop-secrets", {"demo-shop", "shop-key"}),
             ("sandbox-secrets", {"toss-sandbox"}),
         ],
     )
@@ -202,8 +210,13 @@ class TestSettings:
 
         assert told == {f"SHOP_{name.upper()}" for name in ShopSettings.__dataclass_fields__}
 
-    def test_api_worker_and_migration_are_told_the_same(self) -> None:
-        assert SERVICES["api"].environment == SERVICES["worker"].environment == SERVICES["migrate"].environment
+    def test_api_worker_and_migration_are_told_the_same_but_who_they_are(self) -> None:
+        told = [dict(SERVICES[name].environment) for name in ("api", "worker", "migrate")]
+
+        roles = [environment.pop("DATABASE_URL_FILE") for environment in told]
+
+        assert roles == [f"/secrets/{name}/database-url" for name in ("api", "worker", "migrate")]
+        assert told[0] == told[1] == told[2]
 
     def test_example_names_every_variable(self) -> None:
         named = re.findall(r"^#([A-Z_]+)=", ENV_EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)

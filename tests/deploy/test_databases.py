@@ -6,8 +6,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from deploy.databases import OWNERS, create_databases, main
+from deploy.databases import GUESTS, OWNERS, create_databases, main
 
+from payments import roles
 from payments.local.postgres import LocalPostgres
 from tests.deploy.cluster import clear_away, socket_directory
 
@@ -24,8 +25,8 @@ def server(postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def passwords(tmp_path: Path) -> Path:
-    for owner in ("superuser", *OWNERS):
-        (tmp_path / f"{owner}-password").write_text(f"secret-of-{owner}")
+    for role in ("superuser", *OWNERS, *GUESTS["payments"]):
+        (tmp_path / f"{role}-password").write_text(f"secret-of-{role}")
     return tmp_path
 
 
@@ -43,15 +44,35 @@ class TestCreateDatabases:
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(user="shop", dbname="payments")
 
-    def test_owners_can_do_nothing_beyond(self, server: str, passwords: Path) -> None:
+    def test_roles_can_do_nothing_beyond(self, server: str, passwords: Path) -> None:
         create_databases(passwords)
 
         with psycopg.connect(dbname="postgres") as connection:
             rights = connection.execute(
-                "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication FROM pg_roles WHERE rolname = ANY(%s)",
-                [list(OWNERS)],
+                "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles "
+                "WHERE rolname = ANY(%s)",
+                [[*OWNERS, *GUESTS["payments"]]],
             ).fetchall()
-        assert rights == [(False,) * 4] * 2
+            members = connection.execute(
+                "SELECT FROM pg_auth_members WHERE member >= 16384"
+            ).fetchall()  # none built in
+        assert rights == [(False,) * 5] * 5
+        assert members == []
+
+    def test_guests_are_the_roles_that_migrate_gives_rights_to(self) -> None:
+        assert GUESTS["payments"] == roles.ROLES
+
+    @pytest.mark.parametrize("role", GUESTS["payments"])
+    def test_guests_come_into_the_payments_only_and_own_nothing(self, server: str, passwords: Path, role: str) -> None:
+        create_databases(passwords)
+
+        with psycopg.connect(user=role, dbname="payments") as connection:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute("CREATE TABLE mine ()")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute("CREATE TEMPORARY TABLE mine ()")
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(user=role, dbname="shop")
 
     def test_again_keeps_the_rows_and_takes_the_new_password(self, server: str, passwords: Path) -> None:
         create_databases(passwords)
@@ -65,6 +86,7 @@ class TestCreateDatabases:
             assert connection.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone() == (True,)
         assert takes("payments", "another")
         assert takes("shop", "secret-of-shop")
+        assert takes("payments_api", "secret-of-payments_api")
 
 
 class TestWhatGoesWrong:

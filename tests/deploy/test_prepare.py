@@ -8,7 +8,8 @@ from deploy.prepare import main, prepare
 from payments.settings import Settings, read_settings
 from tests.deploy.compose_file import compose
 
-ROOMS = ("kept", "postgres", "payments", "shop", "sandbox")
+ROOMS = ("kept", "postgres", "payments", "migrate", "api", "worker", "shop", "sandbox")
+OWNERS_OF = {"postgres": "superuser", "migrate": "payments", "api": "payments_api", "worker": "payments_worker"}
 OWN_KEYS = {"TOSS_CLIENT_KEY": "test_ck_mine", "TOSS_SECRET_KEY": "test_sk_mine"}
 OWN_EVENTS = "whsec_" + "bWluZSBhbmQgbm9ib2R5IGVsc2UncyBpbmRlZWQ="
 
@@ -52,17 +53,20 @@ class TestFirstStart:
         assert files["payments/events-secrets"] == files["shop/events-secrets"] == files["kept/events-secret"]
         assert files["payments/toss-webhook-secrets"] == files["sandbox/toss-security-key"]
         assert files["postgres/superuser-password"] == files["kept/superuser-password"]
-        assert files["kept/payments-password"] in files["payments/database-url"]
+        for room, role in {"migrate": "payments", "api": "payments_api", "worker": "payments_worker"}.items():
+            assert f"//{role}:{files[f'kept/{role}-password']}@" in files[f"{room}/database-url"]
+            assert files[f"{room}/database-url"].endswith("/payments")
         assert files["kept/shop-password"] in files["shop/database-url"]
 
     def test_nobody_gets_the_password_of_another(self, secrets: Path) -> None:
         prepare(secrets, given())
 
         files = contents(secrets)
-        for room, own in {"postgres": "superuser", "payments": "payments", "shop": "shop"}.items():
+        roles = [name[5:-9] for name in files if name.startswith("kept/") and name.endswith("-password")]
+        for room in set(ROOMS) - {"kept"}:
             there = " ".join(text for name, text in files.items() if name.startswith(f"{room}/"))
-            for owner in {"superuser", "payments", "shop"} - {own}:
-                assert files[f"kept/{owner}-password"] not in there
+            for role in {*roles} - {{**OWNERS_OF, "shop": "shop"}.get(room)}:
+                assert files[f"kept/{role}-password"] not in there
 
     def test_two_sets_share_no_secret(self, secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         other = tmp_path_factory.mktemp("other")
@@ -73,7 +77,7 @@ class TestFirstStart:
         prepare(other, given())
 
         kept = {name: text for name, text in contents(secrets).items() if name.startswith("kept/")}
-        assert len(kept) == 5
+        assert len(kept) == 9
         assert all(contents(other)[name] != text for name, text in kept.items())
         assert all(len(text) >= 43 for text in kept.values())  # 32 random bytes
 
@@ -108,6 +112,15 @@ class TestLaterStart:
         prepare(secrets, given())
 
         assert contents(secrets) == before
+
+    def test_what_an_earlier_release_left_in_a_room_goes(self, secrets: Path) -> None:
+        (secrets / "payments" / "database-url").write_text(
+            "postgresql+psycopg://payments:the-owner-s@postgres/payments"
+        )
+
+        prepare(secrets, given())
+
+        assert not (secrets / "payments" / "database-url").exists()
 
     def test_start_that_was_killed_while_writing_does_no_harm(self, secrets: Path) -> None:
         half = secrets / "kept" / ".payments-password.new"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import psycopg
 import pytest
 
 from payments.local.postgres import LocalPostgres
@@ -23,7 +24,7 @@ from tests.deploy.docker_file import environment, lay_out
 from tests.programs import BARE_ENVIRONMENT, free_port
 
 DEADLINE_SECONDS: Final = 60
-ROOMS: Final = ("kept", "postgres", "payments", "shop", "sandbox")
+ROOMS: Final = ("kept", "postgres", "payments", "migrate", "api", "worker", "shop", "sandbox")
 SERVERS: Final = {"api": "8000", "toss-sandbox": "8100", "demo-shop": "8200"}
 OPS_PORT: Final = "8001"
 
@@ -77,6 +78,14 @@ class Machine:
             text=True,
         )
 
+    def logins(self) -> set[str]:
+        """As whom the programs are connected to the databases."""
+        with psycopg.connect(host=self.sockets, user="postgres", dbname="postgres") as connection:
+            found = connection.execute(
+                "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = ANY(%s)", [["payments", "shop"]]
+            )
+            return {name for (name,) in found}
+
     def _environment(self, service: str) -> dict[str, str]:
         told = {**environment(), **self.services[service].environment}
         path = f"{Path(sys.executable).parent}:{BARE_ENVIRONMENT['PATH']}"
@@ -121,6 +130,7 @@ class TestTheSet:
                 _until_healthy(machine, service)
             bought = machine.run("api", ["payments", "demo-purchase", "--port-base", machine.here(SERVERS["api"])])
             assert bought.returncode == 0, bought.stdout + bought.stderr
+            assert machine.logins() == {"payments_api", "payments_worker", "shop"}
 
         assert _tree(machine.app) == before, "something was written into the image"
 

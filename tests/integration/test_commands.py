@@ -47,6 +47,7 @@ COMMANDS: Final = (
     "check-orders",
     "reconcile",
     "forget",
+    "erase",
     "events replay",
     "webhooks replay",
     "discrepancies list",

@@ -50,20 +50,46 @@ CATALOGUE: Final = {
 OVERWRITING: Final = (
     "INSERT INTO payment_events TABLE payment_events ON CONFLICT (payment_id, sequence) DO UPDATE SET attempt = 2"
 )
+GIVEN_UP: Final = """
+    INSERT INTO payments (id, order_id, status, method, amount, refunded_amount, currency, order_name, customer_email,
+        attempt, is_partial_cancelable, check_count, last_sequence, created_at, prepared_at, version)
+    VALUES (gen_random_uuid(), 'order-000001', 'CANCELLED', 'CARD', 15000, 0, 'KRW', 'T-shirt', 'kim@example.com',
+        1, true, 0, 2, now(), now(), 2)
+"""
+GIVEN_UP_WORDS: Final = """
+    INSERT INTO payment_events (payment_id, sequence, from_status, to_status, cause, attempt, message, at)
+    SELECT id, 1, NULL, 'CREATED', 'api', 1, NULL, now() FROM payments UNION ALL
+    SELECT id, 2, 'CREATED', 'CANCELLED', 'api', 1, 'Kim has changed her mind', now() FROM payments
+"""
+WORDS: Final = """
+    SELECT cancel_reason, started.message, ended.message FROM payments
+    JOIN payment_events started ON started.payment_id = payments.id AND started.sequence = 1
+    JOIN payment_events ended ON ended.payment_id = payments.id AND ended.sequence = 2
+"""
 ALEMBICS_OWN: Final = "alembic_version"
 
 # For each CHECK of `payments`: a status, and the change to such a payment that breaks it.
 BREAKS: Final = {
+    "account_has_bank": (PaymentStatus.WAITING_FOR_DEPOSIT, "account_bank = NULL"),
+    "amount_bounded": (PaymentStatus.CREATED, "amount = 1000000001"),
     "amount_positive": (PaymentStatus.CREATED, "amount = 0"),
     "attempt_positive": (PaymentStatus.CREATED, "attempt = 0"),
     "cancel_has_reason": (PaymentStatus.WAITING_FOR_DEPOSIT, "cancel_key = 'key-1'"),
+    "cancel_key_alphabet": (PaymentStatus.CREATED, "cancel_key = ''"),
+    "cancel_reason_readable": (PaymentStatus.CREATED, "cancel_reason = E'sold\\nout'"),
+    "confirm_key_alphabet": (PaymentStatus.CREATED, "confirm_key = 'a key'"),
+    "counters_count": (PaymentStatus.CREATED, "version = 0"),
     "created_expires": (PaymentStatus.CREATED, "next_check_at = NULL"),
+    "customer_email_shape": (PaymentStatus.CREATED, "customer_email = 'buyer'"),
+    "deposited_amount_bounded": (PaymentStatus.CREATED, "deposited_amount = -1"),
+    "erased_names_nobody": (PaymentStatus.COMPLETED, "erased_at = now()"),
     "held_until": (PaymentStatus.COMPLETED, "held_by = gen_random_uuid(), next_check_at = NULL"),
     "deposit_is_looked_for": (PaymentStatus.WAITING_FOR_DEPOSIT, "next_check_at = NULL"),
     "currency_won": (PaymentStatus.CREATED, "currency = 'USD'"),
     "completed_has_proof": (PaymentStatus.COMPLETED, "completed_at = NULL"),
     "failed_has_evidence": (PaymentStatus.FAILED, "fail_code = NULL"),
     "method_listed": (PaymentStatus.CREATED, "method = 'CASH'"),
+    "order_name_readable": (PaymentStatus.CREATED, "order_name = ' '"),
     "order_id_alphabet": (PaymentStatus.CREATED, "order_id = E'order-000001\\n'"),
     "payment_key_alphabet": (PaymentStatus.PENDING, "payment_key = '../settlements'"),
     "pending_can_be_resolved": (PaymentStatus.PENDING, "next_check_at = NULL"),
@@ -77,9 +103,13 @@ BREAKS: Final = {
 REFUND_BREAKS: Final = {
     "amount_positive": (RefundStatus.REQUESTED, "amount = 0"),
     "amount_within_balance": (RefundStatus.REQUESTED, "amount = believed_balance + 1"),
+    "balance_bounded": (RefundStatus.REQUESTED, "believed_balance = 1000000001"),
+    "counters_count": (RefundStatus.REQUESTED, "check_count = -1"),
     "cause_listed": (RefundStatus.REQUESTED, "cause = 'nobody'"),
     "failed_has_evidence": (RefundStatus.FAILED, "fail_code = NULL"),
     "held_until": (RefundStatus.FAILED, "held_by = gen_random_uuid(), next_check_at = NULL"),
+    "reason_readable": (RefundStatus.REQUESTED, "reason = ''"),
+    "refund_key_alphabet": (RefundStatus.REQUESTED, "refund_key = 'a key'"),
     "requested_can_be_resolved": (RefundStatus.REQUESTED, "next_check_at = NULL"),
     "status_listed": (RefundStatus.REQUESTED, "status = 'DONE'"),
     "succeeded_has_proof": (RefundStatus.SUCCEEDED, "transaction_key = NULL"),
@@ -91,6 +121,7 @@ REQUEST_BREAKS: Final = [
     ("answered_as_a_whole", "status = NULL"),
     ("hashes_are_sha256", "key_hash = substring(key_hash FOR 31)"),
     ("hashes_are_sha256", "fingerprint = fingerprint || fingerprint"),
+    ("status_of_http", "status = 600"),
 ]
 
 
@@ -196,6 +227,27 @@ class TestMigrations:
         migrate(database)
 
         assert catalogue(database) == before
+
+
+class TestReasonsInTheHistory:
+    """Release 0004 wrote there why a payment was given up; a person's own words, which nobody could erase again."""
+
+    def test_move_to_the_payment_and_back(self, empty_database: str) -> None:
+        config = alembic_config(empty_database)
+        command.upgrade(config, "0004")
+        with psycopg.connect(empty_database.replace("+psycopg", "", 1), autocommit=True) as connection:
+            connection.execute(GIVEN_UP)
+            connection.execute(GIVEN_UP_WORDS)
+
+            command.upgrade(config, "head")
+            above = connection.execute(WORDS).fetchall()
+            with pytest.raises(errors.IntegrityConstraintViolation, match="append-only"):
+                connection.execute("UPDATE payment_events SET message = NULL")
+            command.downgrade(config, "0004")
+            below = connection.execute(WORDS).fetchall()
+
+        assert above == [("Kim has changed her mind", None, None)]
+        assert below == [("Kim has changed her mind", None, "Kim has changed her mind")]
 
 
 class TestHistory:

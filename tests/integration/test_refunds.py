@@ -400,6 +400,7 @@ class TestOthers:
         for order_id in orders:
             await paid(api, sandbox, order_id)
             await cancelling(api, 1000, order_id=order_id)
+        await change(resources, "ALTER TABLE refunds DROP CONSTRAINT ck_refunds_reason_readable")
         await change(
             resources, "UPDATE refunds SET reason = '' WHERE id = (SELECT id FROM refunds ORDER BY id LIMIT 1)"
         )

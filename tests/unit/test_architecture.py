@@ -16,6 +16,7 @@ PACKAGES: Final = ("payments", "toss_sandbox", "demo_shop")
 CORE: Final = (
     *(
         "states",
+        "privacy",
         "errors",
         "access",
         "ids",
@@ -41,6 +42,8 @@ CORE: Final = (
         "signing",
         "figures",
         "due",
+        "erasure",
+        "roles",
     ),
 )
 USABLE_BY_EDGES: Final = {*CORE, "usecases", "resources", "settings", "observability", "schema"}
@@ -49,7 +52,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "gateways": {"card_numbers", "redaction"},  # what others say is masked where it is read
     "given_secrets": set(),
     "settings": {"given_secrets"},
-    "schema": {"errors"},
+    "schema": {"db", "errors", "roles"},
     "observability": {"redaction", "settings"},
     "usecases": {*CORE, "gateways.pg", "gateways.orders", "gateways.subscribers"},
     "resources": {"background", "db", "settings", "gateways", "leases", "presence", "alerts"},
@@ -59,7 +62,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "reports": USABLE_BY_EDGES,
     "commands": {*USABLE_BY_EDGES, "nightly", "reports"},
     "arguments": {"observability", "redaction", "settings"},
-    "cli_jobs": {"arguments", "business_day", "commands", "errors", "records", "settings", "usecases"},
+    "cli_jobs": {"arguments", "business_day", "commands", "db", "errors", "records", "settings", "usecases"},
     "cli_keys": {"access", "arguments", "cli_jobs", "commands", "settings"},
     "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "cli_keys", "jobs", "local"},
     "local": {"access"},
@@ -85,6 +88,8 @@ LIBRARIES: Final[dict[str, set[str]]] = {
             "nightly_queries",
             "figures",
             "due",
+            "erasure",
+            "roles",
         ),
     },
     "apprise": {"alerts"},
@@ -119,6 +124,7 @@ LIBRARIES: Final[dict[str, set[str]]] = {
             "jobs",
             "observability",
             "presence",
+            "roles",
             "usecases",
         ),
     },

@@ -128,6 +128,16 @@ class TestDurations:
         assert "\n" not in said
 
 
+class TestPersonalData:
+    def test_is_kept_for_half_a_year_unless_said_otherwise(self) -> None:
+        assert read_settings(LOCAL).personal_data_kept == timedelta(days=180)
+        assert read_settings({**LOCAL, "PERSONAL_DATA_KEPT": "30d"}).personal_data_kept == timedelta(days=30)
+
+    @pytest.mark.parametrize("text", ["29d", "719h", "1s", "0d"])
+    def test_is_kept_as_long_as_requests_and_webhooks_may_be_repeated(self, text: str) -> None:
+        assert refusal({**LOCAL, "PERSONAL_DATA_KEPT": text}).startswith("PERSONAL_DATA_KEPT: ")
+
+
 class TestFiles:
     def test_give_a_secret_without_its_last_newline(self, tmp_path: Path) -> None:
         file = tmp_path / "key"

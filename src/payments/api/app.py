@@ -18,6 +18,7 @@ from payments.api.proxies import TrustedProxies
 from payments.api.rate_limits import Limits, RateLimits
 from payments.api.security_headers import SecurityHeaders, security_headers
 from payments.resources import API, open_resources
+from payments.roles import warn_of_power
 from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
@@ -79,6 +80,8 @@ def _lifespan(settings: Settings, *, ops_port: int | None) -> Callable[[FastAPI]
         async with open_resources(settings, role=API) as resources:
             app.state.resources = resources
             _log_start(settings, ops_port=ops_port)
+            if settings.environment is Environment.PRODUCTION:
+                resources.background.start(warn_of_power(resources.sessions))
             yield
             left = await resources.background.drain(DRAIN_LIMIT)
             log.info("api.stopped", confirms_left_to_recovery=left)

@@ -308,7 +308,7 @@ async def read_timeline(
     """Every move of the payment since it was prepared, oldest first, over all its attempts."""
     async with transaction(resources.sessions) as session:
         payment = await get_payment_by_key(session, payment_key)
-        return EventsAnswer(events=[EventAnswer.of(event) for event in await history(session, payment.id)])
+        return EventsAnswer(events=[EventAnswer.of(event, payment) for event in await history(session, payment.id)])
 
 
 def _as_seen_by(caller: Caller, payment: Payment, refunds: Sequence[Refund]) -> PaymentAnswer | StatusAnswer:

@@ -200,7 +200,7 @@ class PreparedAnswer(Answer):
             currency=payment.currency,
             order_name=payment.order_name,
             method=payment.method,
-            customer_email=payment.customer_email,
+            customer_email=asked.customer_email,
             client_key=client_key,
             success_url=asked.success_url,
             fail_url=asked.fail_url,
@@ -289,7 +289,9 @@ class EventAnswer(Answer):
     at: datetime
 
     @classmethod
-    def of(cls, event: PaymentEvent) -> "EventAnswer":
+    def of(cls, event: PaymentEvent, payment: Payment) -> "EventAnswer":
+        # Why a payment was given up stands with the payment, where it can be erased.
+        is_given_up = event.to_status is PaymentStatus.CANCELLED
         return cls(
             sequence=event.sequence,
             from_=event.from_status,
@@ -298,7 +300,7 @@ class EventAnswer(Answer):
             actor=event.actor,
             attempt=event.attempt,
             pg_code=event.pg_code,
-            message=event.message,
+            message=payment.cancel_reason if is_given_up else event.message,
             at=event.at,
         )
 

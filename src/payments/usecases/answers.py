@@ -218,7 +218,7 @@ async def _record_reversal(
     if await open_refund_of(session, payment.id) is not None:
         payment.check_at(at + FIRST_DEPOSIT_CHECK)
         return
-    if payment.virtual_account is None:  # only a deposit can be reversed
+    if not payment.has_account:  # only a deposit can be reversed
         kind = DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG
         await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
         return

@@ -375,7 +375,7 @@ class _Comparison:
             version=payment.version,
             status=payment.status,
             is_ours=payment.payment_key == key,
-            has_account=payment.virtual_account is not None,
+            has_account=payment.has_account,
             refund_keys=frozenset(refund.transaction_key for refund in refunds if refund.transaction_key),
             is_given_back=is_given_back,
             rows=self._rows.get(key, ()),

@@ -112,7 +112,7 @@ async def adopt_cancels(
 def has_lost_its_deposit(payment: Payment, held: PgPayment) -> bool:
     """Whether the bank has taken the deposit back, so that the PG holds nothing; the account may be closed since."""
     is_unpaid = held.status in {PgStatus.WAITING_FOR_DEPOSIT, PgStatus.CANCELED} and not held.was_approved
-    return payment.virtual_account is not None and is_unpaid
+    return payment.has_account and is_unpaid
 
 
 def as_theirs(held: PgPayment) -> dict[str, Json]:
@@ -195,7 +195,7 @@ def _record_not_found(payment: Payment, refund: Refund, told: Told, *, is_overta
             log.warning("refund.overtaken", order_id=payment.order_id, refund_id=str(refund.id))
         case Refused(because=because, code=code, message=message):
             refund.fail(code, message, because=because.value, at=at)
-            if payment.virtual_account is not None:
+            if payment.has_account:
                 payment.check_at(at)  # perhaps because the bank has taken the deposit back
             log.warning("refund.refused", order_id=payment.order_id, refund_id=str(refund.id), pg_code=code)
         case Unknown() as unknown if _is_repeated_fault(refund, unknown, told.shown, at=at):
