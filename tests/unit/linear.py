@@ -49,7 +49,10 @@ def _slow(sequence: Sequence[Node], follow: Chars, *, repeated: bool) -> Iterato
         after = _first(sequence[position + 1 :], follow)
         if kind in REPEATS:
             least, most, body = told
-            yield from _slow_repeat(list(body), after, is_choice=most > max(least, 1) or (repeated and most > least))
+            if most > 1:
+                yield from _slow_repeat(list(body), after, is_choice=most > least)
+            else:
+                yield from _slow_option(list(body), after, is_choice=repeated and most > least, repeated=repeated)
         elif kind is code.SUBPATTERN:
             yield from _slow(list(told[-1]), after, repeated=repeated)
         elif kind is code.BRANCH:
@@ -65,6 +68,12 @@ def _slow_repeat(body: list[Node], after: Chars, *, is_choice: bool) -> Iterator
     if _can_be_empty(body):
         yield "repeats what can be nothing"
     yield from _slow(body, after | begins, repeated=True)
+
+
+def _slow_option(body: list[Node], after: Chars, *, is_choice: bool, repeated: bool) -> Iterator[str]:
+    if is_choice and _first(body, frozenset()) & after:
+        yield "repeats a choice of something or nothing that begin alike"
+    yield from _slow(body, after, repeated=repeated)
 
 
 def _slow_branch(branches: list[list[Node]], after: Chars, *, repeated: bool) -> Iterator[str]:

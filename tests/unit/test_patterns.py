@@ -157,10 +157,18 @@ class TestSlowPatterns:
             r"(a)\1*",
             r"(?=a+)a*",
             r"[가-힣]*[각-힣]*!",
+            r"(?:a?a)+b",
+            r"(?:a*)?a*b",
         ],
     )
     def test_are_seen(self, pattern: str) -> None:
         assert list(slow_parts(pattern, anywhere=True)) != []
+
+    @pytest.mark.parametrize(
+        "pattern", [r"(?:x_)?([a-z]{8})(?:_.*)?", r"[a-z]+(\.[a-z]+)*", r"(?:ab|cd)+e", r"\s*[^\s]+", r"a?a?a?b"]
+    )
+    def test_are_told_from_quick_ones(self, pattern: str) -> None:
+        assert list(slow_parts(pattern, anywhere=False)) == []
 
     def test_that_are_long_are_seen_where_they_are_looked_for_everywhere(self) -> None:
         assert list(slow_parts(r"<[^>]+>", anywhere=False)) == []
