@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from re import _constants as code  # type: ignore[attr-defined] # the parse tree has no public name
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as code  # the parse tree has no public name
+from re import _parser
 from typing import Any, Final
 
 Node = tuple[Any, Any]
@@ -35,13 +35,24 @@ def slow_parts(pattern: str, *, anywhere: bool) -> Iterator[str]:
     """
     tree = list(_parser.parse(pattern))
     yield from _slow(tree, frozenset(), repeated=False)
-    if anywhere and any(most == code.MAXREPEAT for _, most, _ in _repeats(tree)):
-        yield "is looked for everywhere, and has no longest match"
+    if anywhere and _reads_far_in_vain(tree):
+        yield "is looked for everywhere, and may read far before it fails"
 
 
 def witnesses(pattern: str) -> set[str]:
     """One character of each class in it: what it can be fed for as long as one likes."""
     return {chr(min(chars)) for node in _all_nodes(list(_parser.parse(pattern))) if (chars := _own_chars(node))}
+
+
+def _reads_far_in_vain(tree: list[Node]) -> bool:
+    """At the very end a repeat may be as long as it likes: what follows it cannot fail."""
+    kind, told = tree[-1]
+    end = list(told[2]) if kind in REPEATS else tree[-1:]
+    return _is_long(tree[:-1]) or _is_long(end)
+
+
+def _is_long(sequence: Sequence[Node]) -> bool:
+    return any(kind in REPEATS and told[1] == code.MAXREPEAT for kind, told in _all_nodes(sequence))
 
 
 def _slow(sequence: Sequence[Node], follow: Chars, *, repeated: bool) -> Iterator[str]:
@@ -157,7 +168,3 @@ def _all_nodes(sequence: Sequence[Node]) -> Iterator[Node]:
         inner = [told[2]] if kind in REPEATS else [told[-1]] if kind is code.SUBPATTERN else []
         for part in told[1] if kind is code.BRANCH else inner:
             yield from _all_nodes(list(part))
-
-
-def _repeats(sequence: Sequence[Node]) -> Iterator[Any]:
-    return (told for kind, told in _all_nodes(sequence) if kind in REPEATS)
