@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format bench proof lock clean
+.PHONY: help run demo test check format bench proof audit sbom lock clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,11 +22,13 @@ demo: .venv/run ## Buy something from the running set and print what happens
 test: .venv/dev ## Run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-check: .venv/dev ## Lint, formatting, types, architecture
+check: .venv/dev ## Lint, formatting, types, security rules, architecture
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BANDIT)
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src deploy migrations bench supply
 
 format: .venv/dev ## Format the code
 	$(BIN)/ruff check --fix
@@ -45,12 +47,23 @@ proof: .venv/dev ## Run the longer proofs: races and random sequences, many time
 		tests/edge/test_slow_sockets.py tests/edge/test_stopping.py \
 		tests/canary tests/unit/test_redaction.py
 
+audit: .venv/dev ## Look for known weaknesses: our code, what is locked, what PyPI knows (docs/dependencies.md)
+	$(BANDIT)
+	$(BIN)/python -m supply.audit
+
+sbom: .venv/dev ## List the run-time packages as CycloneDX in dist/sbom.json
+	@mkdir -p dist
+	$(SBOM) --output-file dist/sbom.json
+# The lock file does not say what needs what, and the tool would warn of that.
+SBOM := $(BIN)/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml --output-reproducible
+
 lock: .venv/dev ## Write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements.txt
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --extra local --group build -c requirements.txt -o requirements-local.txt
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --extra local --group build --group dev -c requirements-local.txt \
 		-o requirements-dev.txt
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+# A week old: a package that was taken over is mostly found out within days.
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --exclude-newer '7 days'
 
 clean: ## Remove the environment, the caches and the data of the local run
 	rm -rf .venv .data .mypy_cache .ruff_cache .hypothesis src/*.egg-info

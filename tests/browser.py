@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 PATIENCE_MILLISECONDS: Final = 30_000
 _START_SECONDS: Final = 10
@@ -49,18 +49,35 @@ def chromium() -> Iterator[str]:
 
 @pytest.fixture
 async def browser_page(chromium: str) -> AsyncIterator[Page]:
-    """A fresh page with cookies, storage and cache of its own; the test fails when a script of a visited page threw."""
-    errors: list[str] = []
+    """A fresh page; the test fails when a script of a visited page threw."""
+    async with driving(chromium) as browser, fresh_page(browser) as page:
+        yield page
+
+
+@asynccontextmanager
+async def driving(chromium: str) -> AsyncIterator[Browser]:
+    """Drive the running Chromium from this loop: what does it is a program of its own, as slow to start as most."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(chromium)
-        context = await browser.new_context(locale="ko-KR", timezone_id="Asia/Seoul")
-        page = await context.new_page()
-        page.set_default_timeout(PATIENCE_MILLISECONDS)
-        expect.set_options(timeout=PATIENCE_MILLISECONDS)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        await context.close()
+        yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def fresh_page(browser: Browser) -> AsyncIterator[Page]:
+    """A page with cookies, storage and cache of its own.
+
+    Raises:
+        AssertionError: A script of a visited page threw.
+    """
+    errors: list[str] = []
+    context = await browser.new_context(locale="ko-KR", timezone_id="Asia/Seoul")
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE_MILLISECONDS)
+    expect.set_options(timeout=PATIENCE_MILLISECONDS)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    await context.close()
     assert errors == []
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import certifi
 import hypothesis
 import pytest
 
 from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
 from tests.keys import let_in
+from tests.statements import share_statements
 
 pytest_plugins = ["tests.browser"]
 
@@ -24,10 +26,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """How many examples a property gets that does not say so itself."""
+    """How many examples a property gets that does not say so itself, and what all tests share."""
     hypothesis.settings.register_profile("quick", max_examples=50)
     hypothesis.settings.register_profile("proof", max_examples=200)
     hypothesis.settings.load_profile("proof" if config.getoption("--proof") else "quick")
+    share_statements()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one of the world's authorities instead of all: every HTTP client reads them, which takes it 15 ms of work.
+
+    Nothing that a test may reach has a certificate of theirs, and none of them is one of a test.
+    """
+    first, end, _ = (
+        Path(certifi.where()).read_text(encoding="ascii", errors="ignore").partition("-----END CERTIFICATE-----")
+    )
+    only = tmp_path_factory.mktemp("authorities") / "one.pem"
+    only.write_text(first + end + "\n", encoding="ascii")
+    with pytest.MonkeyPatch.context() as world:
+        world.setattr(certifi, "where", lambda: str(only))
+        yield
 
 
 @pytest.fixture(scope="session")

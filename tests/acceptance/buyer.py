@@ -53,7 +53,7 @@ class Buyer:
         """Wait for another program to get somewhere; fails after 30 s."""
         async with asyncio.timeout(30):
             while not happened():  # noqa: ASYNC110 - another process sets no event here
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     def payment(self) -> dict[str, Any]:
         """The payment in our books."""

@@ -1,17 +1,19 @@
 """The whole set as `make run` starts it, and a buyer in front of it."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Page
+import pytest_asyncio
+from playwright.async_api import Browser, Page
 
 from payments.local.postgres import LocalPostgres
 from tests.acceptance.buyer import Buyer
 from tests.acceptance.local_run import START_SECONDS, LocalRun, free_base, running
 from tests.acceptance.worker_world import Town, open_town
+from tests.browser import driving, fresh_page
 from tests.local.processes import eventually
 
 
@@ -48,6 +50,19 @@ def without_webhooks(sandbox: httpx.Client) -> Iterator[None]:
     sandbox.put("/sandbox/webhooks/settings", json={"enabled": False}).raise_for_status()
     yield
     sandbox.put("/sandbox/webhooks/settings", json={"enabled": True}).raise_for_status()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """Driven from the loop of the file: nothing else lives in it but pages."""
+    async with driving(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser_page(browser: Browser) -> AsyncIterator[Page]:
+    async with fresh_page(browser) as page:
+        yield page
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from playwright.async_api import expect
 
 from tests.acceptance.buyer import Buyer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 PRICE = 12_900
 

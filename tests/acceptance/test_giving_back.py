@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from payments.business_day import day_of
@@ -13,6 +14,7 @@ from tests.acceptance.local_run import LocalRun
 from tests.programs import BARE_ENVIRONMENT
 
 PRICE = 12_900
+IN_LOOP_OF_FILE = pytest.mark.asyncio(loop_scope="module")
 
 
 def command(everything: LocalRun, words: str) -> subprocess.CompletedProcess[str]:
@@ -62,13 +64,14 @@ class BackOffice:
         return [cancel["amount"] for cancel in ledger["cancels"]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def office(buyer: Buyer) -> AsyncIterator[BackOffice]:
     dashboard = await buyer.page.context.new_page()
     yield BackOffice(buyer, dashboard)
     await dashboard.close()
 
 
+@IN_LOOP_OF_FILE
 class TestCard:
     async def test_goes_back_in_part_and_then_wholly(self, office: BackOffice) -> None:
         await office.buyer.orders()
@@ -141,6 +144,7 @@ class TestCard:
         assert (office.buyer.payment()["status"], office.buyer.order_status()) == ("CANCELLED", "CANCELLED")
 
 
+@IN_LOOP_OF_FILE
 class TestVirtualAccount:
     async def test_is_paid_into_taken_back_paid_again_and_refunded_to_an_account(self, office: BackOffice) -> None:
         await office.buyer.orders()

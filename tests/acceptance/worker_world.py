@@ -84,9 +84,9 @@ class Api:
         url, headers = f"/payments/orders/{order_id}/cancel", {"idempotency-key": key}
         return self._http.post(url, json=body, headers=headers, timeout=timeout)
 
-    def refund_and_never_hear(self, amount: int, *, key: str) -> None:
+    def refund_and_never_hear(self, amount: int, *, key: str, order_id: str = ORDER) -> None:
         with pytest.raises(httpx.HTTPError):
-            self.refund(amount, key=key, timeout=1)
+            self.refund(amount, key=key, order_id=order_id, timeout=1)
 
     def status(self, order_id: str = ORDER) -> str:
         return str(self._http.get(f"/payments/orders/{order_id}").json()["status"])

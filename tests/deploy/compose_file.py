@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import yaml  # type: ignore[import-untyped] # it comes with Apprise, its types do not
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMPOSE_FILE: Final = ROOT / "docker-compose.yml"
@@ -17,20 +17,31 @@ VARIABLE: Final = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
 Condition = Literal["service_healthy", "service_completed_successfully"]
 
 
-class DependsOn(BaseModel):
+class Known(BaseModel):
+    """Refuses a member that no test has looked at: `devices`, `pid: host` and their like are harmless nowhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DependsOn(Known):
     condition: Condition
 
 
-class Healthcheck(BaseModel):
+class Healthcheck(Known):
     test: list[str] = []
     disable: bool = False
+    interval: str = "30s"
+    timeout: str = "30s"
+    retries: int = 3
+    start_period: str = "0s"
 
 
-class Logging(BaseModel):
+class Logging(Known):
+    driver: str
     options: dict[str, str]
 
 
-class Service(BaseModel):
+class Service(Known):
     """What the tests look at; a missing member is Docker's default."""
 
     image: str
@@ -44,6 +55,9 @@ class Service(BaseModel):
     security_opt: list[str] = []
     pids_limit: int | None = None
     mem_limit: str | None = None
+    shm_size: str | None = None
+    cpus: float | None = None
+    init: bool = False
     tmpfs: list[str] = []
     restart: str = "no"
     stop_grace_period: str | None = None
@@ -71,15 +85,21 @@ class Service(BaseModel):
         return self.depends_on[other].condition if other in self.depends_on else None
 
 
-class ComposeFile(BaseModel):
+class ComposeFile(Known):
     services: dict[str, Service]
     networks: dict[str, dict[str, bool]]
     volumes: dict[str, dict[str, str]]
 
 
 def compose(given: Mapping[str, str] | None = None) -> ComposeFile:
-    """The file with these variables set and no others."""
-    return ComposeFile.model_validate(_filled_in(yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8")), given or {}))
+    """The file with these variables set and no others.
+
+    Raises:
+        pydantic.ValidationError: It has a member that `Service` does not.
+    """
+    written = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
+    read = {key: value for key, value in written.items() if not key.startswith("x-")}
+    return ComposeFile.model_validate(_filled_in(read, given or {}))
 
 
 def _filled_in(value: object, given: Mapping[str, str]) -> object:

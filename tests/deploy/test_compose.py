@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped] # it comes with Apprise, its types do not
+from pydantic import ValidationError
 
 from demo_shop.settings import ShopSettings
 from payments.settings import Settings
-from tests.deploy.compose_file import COMPOSE_FILE, ENV_EXAMPLE, ROOT, compose, variables
+from tests.deploy.compose_file import COMPOSE_FILE, ENV_EXAMPLE, ROOT, Service, compose, variables
 
 SERVICES = compose().services
 OURS = {name: service for name, service in SERVICES.items() if service.image == "payments:local"}
 LASTING = {name: service for name, service in SERVICES.items() if service.is_lasting}
+HARDENING = {"user", "read_only", "cap_drop", "security_opt", "pids_limit", "mem_limit", "cpus", "tmpfs"}
 # Variables whose value is, or holds, something that nobody else may know.
 SECRET = re.compile(r"(KEY|SECRETS?|PASSWORD|TOKEN|DATABASE_URL|ALERT_URLS)$")
 
@@ -84,11 +86,27 @@ class TestHardening:
     def test_has_somewhere_to_write_that_is_forgotten(self, name: str) -> None:
         assert [mount for mount in SERVICES[name].tmpfs if mount.startswith("/tmp:size=")]  # noqa: S108
 
+    def test_runs_nothing_that_it_wrote_there(self, name: str) -> None:
+        assert [mount for mount in SERVICES[name].tmpfs if not mount.endswith(",noexec,nosuid,nodev")] == []
+
+    def test_shares_nothing_with_the_machine(self, name: str) -> None:
+        """Nor can it by a member that is not read here: the file is refused then."""
+        assert SERVICES[name].network_mode in {None, "none"}
+
+    def test_is_of_a_version_that_is_named(self, name: str) -> None:
+        """A tag moves with security fixes alone; docs/deploy.md says how to pin to the byte."""
+        image, _, tag = SERVICES[name].image.partition(":")
+
+        assert re.fullmatch(r"[a-z]+", image), "of Docker's own library, or built here"
+        assert re.fullmatch(r"local|[0-9][0-9a-z.-]+", tag)
+
     def test_cannot_take_the_machine_with_it(self, name: str) -> None:
         service = SERVICES[name]
 
         assert service.pids_limit is not None
         assert service.mem_limit is not None
+        # More than a machine has is refused by Docker, and the smallest has one.
+        assert service.cpus == 1
         assert service.logging is not None
         assert set(service.logging.options) == {"max-size", "max-file"}
 
@@ -104,6 +122,15 @@ class TestHardening:
             assert service.healthcheck.test[0] == "CMD"
         else:
             assert service.healthcheck.disable
+
+
+class TestTheModel:
+    @pytest.mark.parametrize(
+        "member", ["devices", "pid", "ipc", "userns_mode", "volumes_from", "cgroup_parent", "sysctls"]
+    )
+    def test_refuses_what_no_test_has_looked_at(self, member: str) -> None:
+        with pytest.raises(ValidationError):
+            Service.model_validate({"image": "one:1", "command": ["one"], member: "host"})
 
 
 class TestReachability:
@@ -273,3 +300,4 @@ class TestDockerCompose:
         for name, service in compose(keys).services.items():
             assert understood[name].get("environment", {}) == service.environment
             assert understood[name]["command"] == service.command
+            assert {member: understood[name][member] for member in HARDENING} == service.model_dump(include=HARDENING)

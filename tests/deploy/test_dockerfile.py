@@ -58,6 +58,21 @@ class TestImage:
         assert exposed == "8000"
         assert "8001" in texts(FINAL, "CMD")[0]
 
+    def test_lends_no_right_and_installs_nothing(self) -> None:
+        """The base brings apt; it has no lists, no rights, and a file system that it cannot write to."""
+        _, take_away = texts(FINAL, "RUN")
+        (python,) = re.findall(r"^python:([0-9.]+)-", texts(FINAL, "FROM")[0])
+
+        assert "find / -xdev -type f -perm /6000 -exec chmod a-s {} +" in take_away
+        assert "/usr/local/bin/pip*" in take_away
+        assert f"/usr/local/lib/python{python}/site-packages/pip*" in take_away
+        assert f"/usr/local/lib/python{python}/ensurepip" in take_away
+        assert "venv --without-pip /opt/venv" in " ".join(texts(BUILD, "RUN"))
+        assert "apt" not in " ".join(text for stage in (BUILD, FINAL) for text in texts(stage, "RUN"))
+
+    def test_is_stopped_by_the_signal_that_the_programs_wait_for(self) -> None:
+        assert texts(FINAL, "STOPSIGNAL") == ["SIGTERM"]
+
     def test_commands_are_no_shell_lines(self) -> None:
         """A shell in between would keep SIGTERM to itself."""
         (command,) = texts(FINAL, "CMD")
@@ -72,12 +87,12 @@ class TestImage:
         assert environment()["PYTHONPATH"] == "/app/src"
 
     def test_holds_no_secret(self) -> None:
-        assert re.findall(r"^ARG\b", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE) == []
+        assert re.findall(r"^ARG\b|--secret|--mount|--ssh", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE) == []
         assert [name for name in environment() if re.search(r"KEY|SECRET|PASSWORD|TOKEN", name)] == []
 
     def test_every_volume_of_ours_finds_its_directory(self) -> None:
         """A new volume belongs to root unless the image has the directory."""
-        (make,) = texts(FINAL, "RUN")
+        make, _ = texts(FINAL, "RUN")
         made = set(re.findall(r"/(?:data|secrets/[a-z]+)\b", make))
 
         mounted = {
@@ -90,7 +105,7 @@ class TestImage:
         assert mounted == made
 
     def test_user_is_who_owns_the_directories(self) -> None:
-        (make,) = texts(FINAL, "RUN")
+        make, _ = texts(FINAL, "RUN")
 
         assert set(re.findall(r"--(?:uid|gid) (\d+)|--(?:owner|group)=(\d+)", make)) == {("10001", ""), ("", "10001")}
 

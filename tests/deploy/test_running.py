@@ -1,7 +1,7 @@
-"""The set of docker-compose.yml without containers: its commands and variables on the image's tree, with no rights."""
+"""The set of docker-compose.yml without Docker: its commands, variables and volumes on the image's tree, in cells."""
 
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +16,10 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from payments.local.plan import KEY_FILE
 from payments.local.postgres import LocalPostgres
 from tests.acceptance.local_run import free_base
+from tests.deploy.cell import NOBODY, cell, inner_pid, why_not
 from tests.deploy.cluster import clear_away, socket_directory
 from tests.deploy.compose_file import Service, compose
 from tests.deploy.docker_file import environment, lay_out
@@ -25,6 +27,23 @@ from tests.programs import BARE_ENVIRONMENT, free_port
 
 DEADLINE_SECONDS: Final = 60
 ROOMS: Final = ("kept", "postgres", "payments", "migrate", "api", "worker", "shop", "sandbox")
+# What a program finds out about itself, and where, of the places that it is told, it can make a file.
+LOOK_AROUND: Final = """
+import json, os, pathlib, sys
+def can_write(place):
+    try:
+        pathlib.Path(place, "probe").touch()
+    except OSError:
+        return False
+    return True
+status = dict(line.split(":\\t") for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+print(json.dumps({
+    "ids": [*os.getresuid(), *os.getresgid()],
+    "rights": {name: int(value, 16) for name, value in status.items() if name.startswith(("Cap", "NoNewPrivs"))},
+    "written": [place for place in sys.argv[1:] if can_write(place)],
+    "rooms": os.listdir(sys.argv[1]),
+}))
+"""
 SERVERS: Final = {"api": "8000", "toss-sandbox": "8100", "demo-shop": "8200"}
 OPS_PORT: Final = "8001"
 
@@ -34,12 +53,14 @@ class Machine:
     """Runs what a service of the file says, with the names of the containers put in terms of this machine.
 
     Attributes:
+        root: Where the directories of the image and of the volumes are.
         app: What is `/app` in the image.
         services: The file's, with other ports.
         names: What the services call something, and what it is called here.
         sockets: Where the database server listens.
     """
 
+    root: Path
     app: Path
     services: Mapping[str, Service]
     names: Mapping[str, str]
@@ -59,23 +80,34 @@ class Machine:
     @contextmanager
     def lasting(self, service: str) -> Iterator[None]:
         """The service runs for as long as the block lasts, and ends well when it is told to."""
-        with self.started(service, self.services[service].command) as process:
+        told, tell = os.pipe()
+        with self.started(service, self.services[service].command, info=tell) as process:
+            os.close(tell)
+            pid = inner_pid(told)
             try:
                 yield
             finally:
-                process.terminate()
+                os.kill(pid, signal.SIGTERM)
                 output, errors = process.communicate(timeout=DEADLINE_SECONDS)
-        # uvicorn hands the signal on when it has finished what it held.
-        assert process.returncode in {0, -signal.SIGTERM}, f"{service}: {output}{errors}"
+        # uvicorn hands the signal on when it has finished what it held, and bubblewrap tells of it as a shell does.
+        assert process.returncode in {0, 128 + signal.SIGTERM}, f"{service}: {output}{errors}"
 
-    def started(self, service: str, command: list[str]) -> subprocess.Popen[str]:
+    def started(self, service: str, command: list[str], *, info: int | None = None) -> subprocess.Popen[str]:
+        volumes = self.services[service].mounts.values()
+        places = {self.root / volume.partition(":")[0].strip("/"): volume.endswith(":ro") for volume in volumes}
         return subprocess.Popen(
-            [*_without_rights(), *map(self.here, command)],
+            cell(
+                list(map(self.here, command)),
+                seen=[self.app, Path(self.sockets), *(place for place, read_only in places.items() if read_only)],
+                written=[place for place, read_only in places.items() if not read_only],
+                info=info,
+            ),
             env=self._environment(service),
             cwd=self.app,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=[] if info is None else [info],
         )
 
     def logins(self) -> set[str]:
@@ -92,46 +124,68 @@ class Machine:
         return {**{name: self.here(value) for name, value in told.items()}, "PATH": path, "PGHOST": self.sockets}
 
 
-@pytest.fixture
-def machine(tmp_path: Path, postgres: LocalPostgres) -> Iterator[Machine]:
-    """All but the programs: the tree of the image, empty volumes, a database server without anything in it."""
-    app = tmp_path / "app"
-    for directory in (app, tmp_path / "data", *(tmp_path / "secrets" / room for room in ROOMS)):
-        directory.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the image; nothing can be written there."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    app = tmp_path_factory.mktemp("image") / "app"
+    app.mkdir()
     lay_out(app)
-    sockets = socket_directory(postgres)
-    # The server may be another user than we are, and its socket its own.
-    Path(sockets, ".s.PGSQL.5432").chmod(0o777)
+    return app
+
+
+@pytest.fixture
+def machine(tmp_path: Path, image: Path, postgres: LocalPostgres) -> Iterator[Machine]:
+    """All but the programs: empty volumes, a database server without anything in it."""
+    for volume in (tmp_path / "data", *(tmp_path / "secrets" / room for room in ROOMS)):
+        volume.mkdir(parents=True)
+        if os.geteuid() == 0:
+            os.chown(volume, int(NOBODY), int(NOBODY))
+    sockets = Path(socket_directory(postgres))
+    # Its own alone, while nobody else can come near it.
+    sockets.chmod(0o711)
+    (sockets / ".s.PGSQL.5432").chmod(0o777)
     base = free_base()
     ports = {"API_PORT": str(base), "SANDBOX_PORT": str(base + 100), "SHOP_PORT": str(base + 200)}
-    yield Machine(app, compose(ports).services, _names(tmp_path, sockets, [*ports.values()]), sockets)
+    names = _names(tmp_path, image, str(sockets), [*ports.values()])
+    yield Machine(tmp_path, image, compose(ports).services, names, str(sockets))
     clear_away(postgres)
 
 
-@pytest.fixture(autouse=True)
-def _only_as_proof(pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.getoption("--proof"):
-        pytest.skip("starts the whole set; runs with --proof")
+class TestCell:
+    def test_is_as_a_container_of_the_file_is(self, machine: Machine) -> None:
+        places = ["/secrets", "/secrets/payments", "/app/", "/app/src", "/", "/etc", "/usr", "/tmp"]  # noqa: S108
+
+        seen = json.loads(machine.run("worker", [sys.executable, "-c", LOOK_AROUND, *places]).stdout)
+
+        assert seen["ids"] == [int(NOBODY)] * 6
+        assert seen["rights"] == {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0, "NoNewPrivs": 1}
+        assert seen["written"] == ["/tmp"]  # noqa: S108 - nowhere else
+        assert seen["rooms"] == ["payments"]
 
 
 class TestTheSet:
-    def test_first_start_makes_a_shop_that_sells(self, machine: Machine) -> None:
+    def test_payments_need_no_right_and_no_disk(self, machine: Machine) -> None:
+        with _started(machine, "api", "worker"):
+            ready = machine.run("api", machine.services["api"].healthcheck.test[1:])
+
+        assert ready.returncode == 0
+        assert ready.stderr == ""
+
+    def test_first_start_makes_a_shop_that_sells(self, machine: Machine, pytestconfig: pytest.Config) -> None:
+        if not pytestconfig.getoption("--proof"):
+            pytest.skip("starts the whole set; runs with --proof")
         before = _tree(machine.app)
 
-        for once in ("prepare", "databases", "migrate"):
-            ended = machine.run(once)
-            assert ended.returncode == 0, ended.stderr
-            _rename_in_secrets(machine)
-        assert machine.run("worker", machine.services["worker"].healthcheck.test[1:]).returncode != 0
-        with ExitStack() as running:
-            for service in ("api", "worker", "toss-sandbox", "demo-shop"):
-                running.enter_context(machine.lasting(service))
-            for service in ("api", "worker", "toss-sandbox", "demo-shop"):
-                _until_healthy(machine, service)
-            bought = machine.run("api", ["payments", "demo-purchase", "--port-base", machine.here(SERVERS["api"])])
-            assert bought.returncode == 0, bought.stdout + bought.stderr
+        with _started(machine, "api", "worker", "toss-sandbox", "demo-shop"):
+            data = machine.root / "data"
+            (data / KEY_FILE).write_text((machine.root / "secrets" / "shop" / "payments-api-key").read_text())
+            buy = ["payments", "demo-purchase", "--port-base", machine.here(SERVERS["api"]), "--data", str(data)]
+            bought = machine.run("api", buy)
             assert machine.logins() == {"payments_api", "payments_worker", "shop"}
 
+        assert bought.returncode == 0, bought.stdout + bought.stderr
         assert _tree(machine.app) == before, "something was written into the image"
 
     def test_unhealthy_without_a_server(self, machine: Machine) -> None:
@@ -140,16 +194,22 @@ class TestTheSet:
         assert machine.run("api", check).returncode == 1
 
 
-def _without_rights() -> list[str]:
-    """As `cap_drop: ALL` and `no-new-privileges` have it. A plain user has no rights to lose."""
-    if os.geteuid() != 0:
-        return []
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may write everywhere, and there is no setpriv to take that away")
-    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+@contextmanager
+def _started(machine: Machine, *services: str) -> Iterator[None]:
+    """What `up` does: what runs once, then these, until each is healthy."""
+    for once in ("prepare", "databases", "migrate", "shop-key"):
+        ended = machine.run(once)
+        assert ended.returncode == 0, ended.stderr
+        _rename_in_secrets(machine)
+    with ExitStack() as running:
+        for service in services:
+            running.enter_context(machine.lasting(service))
+        for service in services:
+            _until_healthy(machine, service)
+        yield
 
 
-def _names(root: Path, sockets: str, ports: list[str]) -> dict[str, str]:
+def _names(root: Path, app: Path, sockets: str, ports: list[str]) -> dict[str, str]:
     of_servers = dict(zip(SERVERS.values(), ports, strict=True))
     return {
         **{f"http://{name}:{port}": f"http://127.0.0.1:{of_servers[port]}" for name, port in SERVERS.items()},
@@ -158,7 +218,7 @@ def _names(root: Path, sockets: str, ports: list[str]) -> dict[str, str]:
         "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is the name that is replaced
         "/secrets": str(root / "secrets"),
         "/data/": f"{root}/data/",
-        "/app/": f"{root}/app/",
+        "/app/": f"{app}/",
         "@postgres:5432/payments": f"@/payments?host={quote(sockets, safe='')}",
         "@postgres:5432/shop": f"@/shop?host={quote(sockets, safe='')}",
     }
@@ -166,7 +226,7 @@ def _names(root: Path, sockets: str, ports: list[str]) -> dict[str, str]:
 
 def _rename_in_secrets(machine: Machine) -> None:
     """The files name containers as well."""
-    for file in (machine.app.parent / "secrets").rglob("*"):
+    for file in (machine.root / "secrets").rglob("*"):
         if file.is_file():
             text = machine.here(file.read_text())
             file.unlink()

@@ -215,7 +215,7 @@ async def until(happened: Callable[[], Awaitable[object]]) -> None:
     """Wait for another process to get somewhere; fails after 20 s."""
     async with asyncio.timeout(20):
         while not await happened():  # noqa: ASYNC110 - another process sets no event here
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
 
 
 async def make_refunds_due(resources: Resources) -> None:

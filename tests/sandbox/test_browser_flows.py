@@ -7,17 +7,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
-from tests.browser import serving
+from tests.browser import driving, fresh_page, serving
 from tests.sandbox.client import until
 from tests.sandbox.receiver import receiving
 from toss_sandbox.app import create_sandbox
 from toss_sandbox.settings import Settings
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 SETTINGS: Final = Settings()
 ORDER: Final = {"orderId": "order-000001", "orderName": "토스 티셔츠 외 2건"}
@@ -109,11 +110,26 @@ def create_shop(sandbox: str) -> FastAPI:
     return app
 
 
-@pytest.fixture
-async def shop(browser_page: Page) -> AsyncIterator[Shop]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with driving(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def origins() -> AsyncIterator[tuple[str, str]]:
+    """Where the sandbox is, and where the shop is."""
     async with serving(create_sandbox(SETTINGS)) as sandbox, serving(create_shop(sandbox)) as origin:
-        await browser_page.goto(f"{origin}/cart")
-        yield Shop(browser_page, origin, sandbox)
+        yield sandbox, origin
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shop(browser: Browser, origins: tuple[str, str]) -> AsyncIterator[Shop]:
+    sandbox, origin = origins
+    async with httpx.AsyncClient(base_url=sandbox) as control, fresh_page(browser) as page:
+        (await control.post("/sandbox/reset")).raise_for_status()
+        await page.goto(f"{origin}/cart")
+        yield Shop(page, origin, sandbox)
 
 
 PAYMENT: Final = "const payment = TossPayments(clientKey).payment({ customerKey: TossPayments.ANONYMOUS });"

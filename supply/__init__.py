@@ -1,0 +1,1 @@
+"""What this project takes from others: whether it is pinned, expected and without known weakness."""
