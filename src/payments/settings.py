@@ -333,7 +333,8 @@ def _is_database(url: str) -> bool:
 
 def _checks_certificates(url: str) -> bool:
     """Whether an alert goes only to a server that is who it says; Apprise can be told not to look."""
-    return re.search(r"[?&]verify=(?!yes|y\b|true|1|on\b)", url, re.IGNORECASE) is None
+    told = re.findall(r"[?&]verify=([^&]*)", url.lower())
+    return all(word in {"yes", "y", "true", "1", "on"} for word in told)
 
 
 def _is_origin(text: str) -> bool:
