@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Final, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -333,8 +333,8 @@ def _is_database(url: str) -> bool:
 
 def _checks_certificates(url: str) -> bool:
     """Whether an alert goes only to a server that is who it says; Apprise can be told not to look."""
-    told = re.findall(r"[?&]verify=([^&]*)", url.lower())
-    return all(word in {"yes", "y", "true", "1", "on"} for word in told)
+    told = parse_qsl(url.partition("?")[2].lower(), keep_blank_values=True)
+    return all(word in {"yes", "y", "true", "1", "on"} for name, word in told if name == "verify")
 
 
 def _is_origin(text: str) -> bool:
