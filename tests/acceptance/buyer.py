@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.async_api import Page, expect
 
+from payments.local.plan import KEY_FILE
 from tests.acceptance.local_run import LocalRun
+from tests.keys import headers_of
 
 APPROVE = "approve"
 
@@ -56,8 +58,9 @@ class Buyer:
                 await asyncio.sleep(0.05)
 
     def payment(self) -> dict[str, Any]:
-        """The payment in our books."""
-        answer = httpx.get(self.run.url(0, f"/payments/orders/{self.order_id}"), trust_env=False)
+        """The payment in our books, as the back office reads it."""
+        headers = headers_of((self.run.data / KEY_FILE).read_text())
+        answer = httpx.get(self.run.url(0, f"/payments/orders/{self.order_id}"), headers=headers, trust_env=False)
         payment: dict[str, Any] = answer.json()
         return payment
 

@@ -177,6 +177,7 @@ class TestLargeBodies:
             answer = wire.answer()
 
             assert (answer.status, answer.json["code"]) == (413, "body_too_large")
+            assert answer.values("connection") == ["close"]  # or the client would send its next request into the void
             assert wire.is_closed()
 
     def test_are_not_followed_by_a_request(self, port: int) -> None:

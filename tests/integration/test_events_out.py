@@ -536,7 +536,8 @@ class TestFeed:
         for query in NO_PLACES:
             answer = await api.get("/events", params=query)
 
-            assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), query
+            assert answer.status_code in {400, 422}, query
+            assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def write(sessions: Sessions, order_id: str) -> None:

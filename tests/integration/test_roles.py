@@ -76,6 +76,7 @@ PRODUCTION: Final[dict[str, Any]] = {
     "toss_secret_key": SecretStr("live_gsk_of_nobody"),
     "allowed_origins": (SHOP,),
 }
+TEST_KEYS: Final = {**PRODUCTION, "toss_client_key": CLIENT_KEY, "toss_secret_key": SecretStr(SECRET_KEY)}
 FORGETTABLE_SINCE: Final = {
     IdempotentRequest: "created_at",
     ReceivedWebhook: "received_at",
@@ -454,6 +455,24 @@ class TestMigrate:
         assert "Roles that have their rights: payments_api, payments_read, payments_worker." in capsys.readouterr().out
 
 
+class TestReadiness:
+    async def test_is_red_for_a_role_that_may_not_do_its_work(self, split: SplitDatabase) -> None:
+        with split.connect(OWNER) as owner:
+            owner.execute("REVOKE SELECT ON job_runs FROM payments_read")
+        settings = Settings(**TEST_KEYS, database_url=SecretStr(split.url(READ)), environment=Environment.LOCAL)
+        app = create_app(settings)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client,
+        ):
+            ready, metrics = await client.get("/health/ready"), await client.get("/metrics")
+        with split.connect(OWNER) as owner:
+            owner.execute("GRANT SELECT ON job_runs TO payments_read")
+
+        assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "away")
+        assert metrics.status_code == 200
+
+
 class TestPower:
     @pytest.mark.parametrize(("role", "warns"), [("postgres", 1), (OWNER, 1), (API, 0), (WORKER, 0)])
     async def test_that_no_program_needs_is_told_of_at_its_start(
@@ -476,9 +495,8 @@ class TestPower:
     async def test_is_told_of_by_the_api_in_production_alone(
         self, split: SplitDatabase, environment: str, told: int
     ) -> None:
-        settings = Settings(
-            **PRODUCTION, database_url=SecretStr(split.url(OWNER)), environment=Environment(environment)
-        )
+        keys = PRODUCTION if environment == "production" else TEST_KEYS
+        settings = Settings(**keys, database_url=SecretStr(split.url(OWNER)), environment=Environment(environment))
         with capture_logs() as logs:
             app = create_app(settings)
             async with app.router.lifespan_context(app):

@@ -14,7 +14,8 @@ from uuid import uuid4
 import httptools
 import structlog
 from prometheus_client import Counter as Metric
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from payments.api.problems import EDGE_PROBLEMS, problem
 
@@ -34,6 +35,7 @@ LOG_EVERY_SECONDS: Final = 1.0
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _ONCE: Final = frozenset({b"expect", b"host", b"transfer-encoding"})
+_HAVE_BODIES: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _COME_BACK: Final = {"retry-after": "1"}
 
 _refused = Metric("edge_refusals", "Requests and connections that were refused before any route saw them", ["code"])
@@ -159,6 +161,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._has_head = self._is_unanswered = True
         super().on_headers_complete()
         self.headers = []  # trailers would otherwise join the headers that the application sees
+        if self.parser.get_method() in _HAVE_BODIES:
+            self._have_early_answers_say_so(self.cycle)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -303,6 +307,21 @@ class EdgeProtocol(HttpToolsProtocol):
             if self.cycle.response_started:
                 return
         self.transport.write(_refusal(code, (*self.server_state.default_headers, *self.edge.headers)))
+
+    def _have_early_answers_say_so(self, cycle: RequestResponseCycle) -> None:
+        """An answer that does not wait for the body ends the connection, and its client must not use it again."""
+        send = cycle.send
+
+        async def send_and_say(message: ASGISendEvent) -> None:
+            is_early = message["type"] == "http.response.start" and cycle.more_body
+            was_kept = cycle.keep_alive
+            if is_early:
+                cycle.keep_alive = False
+            await send(message)
+            if is_early:
+                cycle.keep_alive = was_kept  # it is we who close, when the peer has had time to hear it
+
+        cycle.send = send_and_say  # type: ignore[method-assign] # of this one request
 
     def _answer_and_close(self) -> None:
         """Read nothing more; the connection ends with the answer to the request that came first."""

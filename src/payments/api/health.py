@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import DBAPIError
 
 from payments.api.deps import FromResources
-from payments.db import transaction
+from payments.db import DatabaseRefused, transaction
 from payments.errors import DatabaseUnavailable
 from payments.figures import publish, read_figures
 from payments.queries import overdue_jobs
@@ -42,7 +42,7 @@ async def ready(resources: FromResources, response: Response) -> dict[str, objec
                 checks["jobs"] = f"overdue: {', '.join(overdue)}; is `payments worker` running?"
             if await is_read_only(session):
                 checks["database"] = "read-only"
-    except (DatabaseUnavailable, DBAPIError):
+    except (DatabaseUnavailable, DatabaseRefused, DBAPIError):
         checks = {"database": "away", "schema": "unknown", "jobs": "unknown"}
     is_ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if is_ready else NOT_READY
@@ -55,6 +55,6 @@ async def metrics(resources: FromResources) -> Response:
     try:
         async with transaction(resources.sessions) as session:
             publish(await read_figures(session))
-    except (DatabaseUnavailable, DBAPIError):
+    except (DatabaseUnavailable, DatabaseRefused, DBAPIError):
         log.warning("metrics.database_away")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
