@@ -9,6 +9,7 @@ from uuid import uuid4
 import certifi
 import hypothesis
 import pytest
+import structlog
 
 from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
@@ -31,6 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("proof", max_examples=200)
     hypothesis.settings.load_profile("proof" if config.getoption("--proof") else "quick")
     share_statements()
+    # A traceback as structlog prints it by itself shows every local, and takes half a minute for one of FastAPI's.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    merge, level = structlog.contextvars.merge_contextvars, structlog.processors.add_log_level
+    structlog.configure(processors=[merge, level, plain])
 
 
 @pytest.fixture(scope="session", autouse=True)
