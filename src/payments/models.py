@@ -13,7 +13,6 @@ from payments.db import Base, listed, readable
 from payments.errors import (
     AmountMismatch,
     PaymentKeyMismatch,
-    PaymentNotFound,
     RefundAlreadyDecided,
     RefundExceedsBalance,
     TaxFreeExceedsRefund,
@@ -313,17 +312,6 @@ class Payment(AskedAbout, Base):
     def is_hidden_from(self, buyer: str | None) -> bool:
         """Whether it is none of this buyer's business; None is somebody who is not asked who they are."""
         return buyer is not None and self.owner != buyer
-
-    def take_over(self, buyer: str) -> None:
-        """A buyer who is known now goes on with what was prepared for nobody in particular.
-
-        Raises:
-            PaymentNotFound: it is somebody else's, or has been paid; whoever asks is not told so.
-        """
-        is_free = self.owner is None and self.status in {PaymentStatus.CREATED, PaymentStatus.FAILED}
-        if not is_free:
-            raise PaymentNotFound
-        self.owner = buyer
 
     def prepare_again(self, *, method: PaymentMethod, order_name: str, customer_email: str, at: datetime) -> None:
         """The buyer opens the payment window once more: no new attempt, but a fresh session."""

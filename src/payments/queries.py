@@ -54,10 +54,10 @@ async def get_payment(session: AsyncSession, order_id: str) -> Payment:
     return payment
 
 
-async def owner_of(session: AsyncSession, order_id: str) -> str | None:
-    """Whose payment an order's is; None for nobody's and for none."""
-    owner: str | None = await session.scalar(select(Payment.owner).where(Payment.order_id == order_id))
-    return owner
+async def is_free_for(session: AsyncSession, order_id: str, buyer: str) -> bool:
+    """Whether an order's payment is this buyer's, or is none yet."""
+    others = select(Payment.id).where(Payment.order_id == order_id, Payment.owner.is_distinct_from(buyer))
+    return await session.scalar(others) is None
 
 
 async def api_key(session: AsyncSession, prefix: str) -> ApiKey | None:

@@ -63,7 +63,8 @@ class TestBuyer:
             await stranger.get(f"/payments/orders/{ORDER}", headers=HIS),
         ]
 
-        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "payment_not_found")] * 5
+        codes = ["order_not_found"] * 2 + ["payment_not_found"] * 3
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, code) for code in codes]
         assert await sandbox.captures() == []
         assert owner_of(database) == "buyer-1"
 
@@ -78,27 +79,27 @@ class TestBuyer:
 
         assert answer.status_code == 404
 
-    async def test_takes_over_what_was_prepared_for_nobody(
-        self, stranger: httpx.AsyncClient, anybody: httpx.AsyncClient, database: str
+    async def test_takes_nothing_over_that_was_prepared_for_nobody_in_particular(
+        self, stranger: httpx.AsyncClient, sandbox: Sandbox, database: str
     ) -> None:
-        await prepared(anybody)
-        before = await stranger.get(f"/payments/orders/{ORDER}", headers=HERS)
-
+        """The shop's server prepares for guests, whose accounts and receipts are nobody else's business."""
+        await prepare(stranger, AUTHORIZATION)
+        read = await stranger.get(f"/payments/orders/{ORDER}", headers=HERS)
         again = await prepare(stranger, HERS)
-
-        assert (before.status_code, again.status_code) == (404, 200)
-        assert owner_of(database) == "buyer-1"
-        assert (await prepare(stranger, HIS)).status_code == 404
-
-    async def test_does_not_take_over_what_was_paid_for_nobody(
-        self, stranger: httpx.AsyncClient, anybody: httpx.AsyncClient, sandbox: Sandbox, database: str
-    ) -> None:
-        await prepared(anybody)
         payment_key = await sandbox.buyer_authenticates()
-        (await anybody.post("/payments/confirm", json=confirm_body(payment_key))).raise_for_status()
+        confirmed = await stranger.post("/payments/confirm", json=confirm_body(payment_key), headers=HERS)
 
-        assert (await prepare(stranger, HERS)).status_code == 404
+        assert [read.status_code, again.status_code, confirmed.status_code] == [404, 404, 404]
         assert owner_of(database) is None
+        assert await sandbox.captures() == []
+
+    async def test_learns_nothing_of_the_orders_of_others(self, stranger: httpx.AsyncClient) -> None:
+        """Prepared or not, an order that is not theirs is one that does not exist."""
+        await prepare(stranger, HERS)
+
+        answer = await prepare(stranger, HIS)
+
+        assert answer.json()["code"] == "order_not_found"  # as the order service's own "no such order" is answered
 
     async def test_keeps_the_payment_over_a_refused_attempt(
         self, stranger: httpx.AsyncClient, sandbox: Sandbox, database: str

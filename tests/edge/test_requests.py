@@ -1,5 +1,6 @@
 """Bytes that are no request, or could be taken for two, against the real server."""
 
+from contextlib import suppress
 from typing import Final
 
 import pytest
@@ -188,6 +189,39 @@ class TestLargeBodies:
             wire.send(GET + HOST + b"\r\n")
 
             assert wire.is_closed()
+
+
+class TestFramingOfBodies:
+    @pytest.mark.parametrize(
+        "endless",
+        [
+            b"2\r\n{}\r\n0\r\n" + b"x-more: y\r\n" * 10_000,
+            b"2\r\n{}\r\n0\r\nx-more: " + b"y" * 100_000,
+            b"2;" + b"x" * 100_000,
+        ],
+        ids=["trailers", "one trailer", "an extension"],
+    )
+    def test_that_never_ends_is_refused_before_it_fills_anything(self, port: int, endless: bytes) -> None:
+        with Wire(port) as wire:
+            wire.send(POST + CHUNKED + b"\r\n")
+            with suppress(OSError):  # it may be closed before all of it is sent
+                for place in range(0, len(endless), 1000):
+                    wire.send(endless[place : place + 1000])
+
+            answer = wire.answer()
+
+            assert (answer.status, answer.json["code"]) == (400, "malformed_request")
+            assert wire.is_closed()
+
+    def test_may_hold_a_body_in_single_bytes(self, port: int) -> None:
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in b'{"a": "' + b"b" * 5_000 + b'"}')
+        with Wire(port) as wire:
+            wire.send(POST + CHUNKED + b"\r\n")
+            for place in range(0, len(chunks), 100):
+                wire.send(chunks[place : place + 100])
+            wire.send(b"0\r\n\r\n")
+
+            assert wire.answer().json["code"] != "malformed_request"
 
 
 class TestSecondRequests:

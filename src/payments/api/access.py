@@ -1,7 +1,6 @@
 """Who asks, found out from what they show, and whether this route is for them."""
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -12,9 +11,9 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import HTTPBearer
 from prometheus_client import Counter
 
-from payments.access import Anonymous, Buyer, Caller, Client, KeyText, Scope, looks_like_key, read_key
+from payments.access import Anonymous, Buyer, Caller, Client, Scope, looks_like_key, read_key
 from payments.api.deps import FromResources
-from payments.api.rate_limits import Limits, address_of
+from payments.api.rate_limits import KnownCredentials, Limits, address_of
 from payments.errors import (
     CredentialsInvalid,
     CredentialsMissing,
@@ -24,12 +23,12 @@ from payments.errors import (
 )
 from payments.gateways.identity import Identified, IdentityProvider, IdentityUnreachable, NotIdentified
 from payments.resources import Resources
+from payments.settings import Settings
 from payments.usecases.keys import find_client
 
 log = structlog.get_logger()
 
 LONGEST_NAME: Final = 80
-MOST_KNOWN_KEYS: Final = 1000
 
 _refused = Counter("access_refused", "Requests that were not let in, by the code of the refusal", ["code"])
 
@@ -39,22 +38,6 @@ _BEARER: Final = HTTPBearer(
     description="An API key (`payk_...`), or a token of the shop's identity provider.",
     auto_error=False,
 )
-
-
-class KnownKeys:
-    """Digests of keys that were valid a moment ago: they are not taken for guesses while somebody else guesses."""
-
-    def __init__(self) -> None:
-        self._digests: OrderedDict[bytes, None] = OrderedDict()
-
-    def __contains__(self, key: KeyText) -> bool:
-        return key.digest in self._digests
-
-    def add(self, key: KeyText) -> None:
-        self._digests[key.digest] = None
-        self._digests.move_to_end(key.digest)
-        if len(self._digests) > MOST_KNOWN_KEYS:
-            self._digests.popitem(last=False)
 
 
 async def get_caller(request: Request, resources: FromResources, _: Annotated[object, Depends(_BEARER)]) -> Caller:
@@ -69,27 +52,32 @@ async def get_caller(request: Request, resources: FromResources, _: Annotated[ob
     if not given:
         return Anonymous()
     limits: Limits = request.app.state.limits
-    address = address_of(request.scope)
+    known: KnownCredentials = request.app.state.known
     try:
-        caller = await _recognise(given, request, resources)
+        if given[0] not in known and looks_like_key(_bearer(given)):
+            # Before the database is asked, which whoever guesses must not keep busy. A token costs nobody a question.
+            limits.failures.check(address_of(request.scope))
+        caller = await _recognise(given, resources)
     except CredentialsInvalid:
-        limits.failures.take(address)
+        known.discard(given[0])
+        limits.failures.take(address_of(request.scope))
         raise
-    match caller:
-        case Client(identity=identity):
-            limits.clients.take(identity)
-        case _:
-            limits.buyers.take(address)
+    if isinstance(caller, Client):
+        known.add(given[0])
+        limits.clients.take(caller.identity)
     return caller
 
 
-async def _recognise(given: list[str], request: Request, resources: Resources) -> Caller:
+async def _recognise(given: list[str], resources: Resources) -> Caller:
     token = _bearer(given)
     if looks_like_key(token):
-        return await _client_of_key(token, request, resources)
+        key = read_key(token)
+        if key is None:
+            raise CredentialsInvalid
+        return await find_client(key, sessions=resources.sessions)
     if resources.identity is None:
         raise CredentialsInvalid
-    return await _caller_of_token(token, resources.identity, issuer=resources.settings.jwt_issuer or "")
+    return await _caller_of_token(token, resources.identity, settings=resources.settings)
 
 
 def _bearer(given: list[str]) -> str:
@@ -100,34 +88,15 @@ def _bearer(given: list[str]) -> str:
     return token
 
 
-async def _client_of_key(token: str, request: Request, resources: Resources) -> Client:
-    key = read_key(token)
-    if key is None:
-        raise CredentialsInvalid
-    limits: Limits = request.app.state.limits
-    known: KnownKeys = request.app.state.known_keys
-    if key not in known:
-        # Before the database is asked: who guesses must not keep it busy, from one address or at one key from many.
-        limits.failures.check(address_of(request.scope))
-        limits.failures.check(key.prefix)
-    try:
-        client = await find_client(key, sessions=resources.sessions)
-    except CredentialsInvalid:
-        limits.failures.take(key.prefix)
-        raise
-    known.add(key)
-    return client
-
-
-async def _caller_of_token(token: str, identity: IdentityProvider, *, issuer: str) -> Caller:
+async def _caller_of_token(token: str, identity: IdentityProvider, *, settings: Settings) -> Caller:
     match await identity.identify(token):
         case Identified(subject, words):
             scopes = frozenset(scope for scope in Scope if scope.value in words)
             if not scopes:
                 return Buyer(subject)
             # The subject may be longer than what a history has room for.
-            digest = hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
-            return Client(f"token {subject}"[:LONGEST_NAME], f"token {digest}", scopes)
+            digest = hashlib.sha256(f"{settings.jwt_issuer}\0{subject}".encode()).hexdigest()
+            return Client(f"token {subject}"[:LONGEST_NAME], f"token {digest}", scopes, settings.jwt_refund_limit)
         case NotIdentified(reason):
             log.info("access.token_refused", reason=reason)
             raise CredentialsInvalid

@@ -15,7 +15,7 @@ from payments.api.front_door import FrontDoor, RequestLog
 from payments.api.parameters import refuse_stray_parameters
 from payments.api.ports import Ports
 from payments.api.proxies import TrustedProxies
-from payments.api.rate_limits import Limits, RateLimits
+from payments.api.rate_limits import KnownCredentials, Limits, RateLimits
 from payments.api.security_headers import SecurityHeaders, security_headers
 from payments.resources import API, open_resources
 from payments.roles import warn_of_power
@@ -53,10 +53,10 @@ def create_app(settings: Settings, *, ops_port: int | None = None) -> FastAPI:
     app.include_router(health.router)
     access.check_every_route(app)
     app.state.limits = limits = Limits.of(settings)
-    app.state.known_keys = access.KnownKeys()
+    app.state.known = known = KnownCredentials()
     # The last one added is the outermost: without CORS headers no page could read the front door's problems.
     app.add_middleware(FrontDoor)
-    app.add_middleware(RateLimits, limits=limits)
+    app.add_middleware(RateLimits, limits=limits, known=known)
     app.add_middleware(Ports, ops_port=ops_port, ops_in_public=is_local)
     app.add_middleware(RequestLog)
     app.add_middleware(

@@ -30,12 +30,12 @@ OPS_CONNECTIONS: Final = 50  # besides these, on the ops port: who looks after a
 MAX_HEADERS: Final = 64
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_TARGET_BYTES: Final = 8 * 1024
+FRAMING_PER_BYTE: Final = 8
 LOG_EVERY_SECONDS: Final = 1.0
 
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _ONCE: Final = frozenset({b"expect", b"host", b"transfer-encoding"})
-_HAVE_BODIES: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _COME_BACK: Final = {"retry-after": "1"}
 
 _refused = Metric("edge_refusals", "Requests and connections that were refused before any route saw them", ["code"])
@@ -115,6 +115,8 @@ class EdgeProtocol(HttpToolsProtocol):
     _is_coming = False  # a request has begun and not ended
     _has_head = False
     _head_bytes = 0  # what has come of the request, while its head is not complete
+    _framing_bytes = 0  # what has come since the head, and with its end
+    _body_bytes = 0  # and what of it was body
     _is_unanswered = False  # the application has the request, and has not answered all of it
     _is_deaf = False  # nothing more is read: refused, or about to close
 
@@ -139,6 +141,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = len(data) + (self._head_bytes if self._is_coming else 0)
         try:
             self._feed(data)
+            if self._is_coming and self._has_head:
+                self._check_framing_of_body(len(data))
             if self._is_coming and not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_large_head()
         except Refused as refused:
@@ -152,6 +156,12 @@ class EdgeProtocol(HttpToolsProtocol):
             raise SecondRequest
         super().on_message_begin()
         self._is_coming, self._has_head = True, False
+        self._framing_bytes = self._body_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._has_head:
+            raise Refused("malformed_request")  # trailers: nobody has a use for them but smugglers
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._check_size()
@@ -160,15 +170,15 @@ class EdgeProtocol(HttpToolsProtocol):
             return  # `_feed` takes it up again
         self._has_head = self._is_unanswered = True
         super().on_headers_complete()
-        self.headers = []  # trailers would otherwise join the headers that the application sees
-        if self.parser.get_method() in _HAVE_BODIES:
-            self._have_early_answers_say_so(self.cycle)
+        self._have_early_answers_say_so(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        if self.headers:
-            raise Refused("malformed_request")  # trailers: nobody has a use for them but smugglers
         self._is_coming, self._due = False, None
         super().on_message_complete()
 
@@ -219,6 +229,16 @@ class EdgeProtocol(HttpToolsProtocol):
             head += [b"%b: %b" % header for header in self.headers if header[0] not in {b"connection", b"upgrade"}]
             self.parser = httptools.HttpRequestParser(self)
             self.parser.feed_data(b"\r\n".join([*head, b"", rest]))
+
+    def _check_framing_of_body(self, size: int) -> None:
+        """What is said about chunks, and never ends, is read by the parser alone: nobody else would notice it.
+
+        Raises:
+            Refused: it is out of all proportion to what they hold; a body in single bytes needs six for each.
+        """
+        self._framing_bytes += size
+        if self._framing_bytes > 2 * MAX_HEAD_BYTES + FRAMING_PER_BYTE * self._body_bytes:
+            raise Refused("malformed_request")
 
     def _is_answering(self) -> bool:
         return self._is_unanswered and not self._is_coming

@@ -7,14 +7,14 @@ from uuid import UUID
 from starlette.responses import Response
 
 from payments.api.problems import refusal
-from payments.errors import Busy, NotFound, PaymentError, Unavailable
+from payments.errors import Busy, NotAllowed, NotFound, PaymentError, Unavailable
 from payments.resources import Resources
 from payments.usecases.idempotency import Begun, KeptAnswer, Name, begin, keep, release
 
 Work = Callable[[UUID], Awaitable[Response]]
 
 # These say nothing about the request itself, so they are not its answer.
-_NO_ANSWER: Final = (Busy, NotFound, Unavailable)
+_NO_ANSWER: Final = (Busy, NotAllowed, NotFound, Unavailable)
 
 
 async def once(name: Name, work: Work, *, resources: Resources) -> Response:

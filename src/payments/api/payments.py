@@ -104,7 +104,6 @@ POLL_AFTER_SECONDS: Final = 2  # the first look at an unknown outcome comes afte
         },
         **refusals(
             *GUARDED,
-            PaymentNotFound,
             OrderNotFound,
             AmountMismatch,
             OrderAmountMismatch,

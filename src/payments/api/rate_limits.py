@@ -1,5 +1,6 @@
 """How often whom: every client has a share of its own, and one that asks for more gets 429 before anything is read."""
 
+import hashlib
 import ipaddress
 import time
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from prometheus_client import Counter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from payments.api.ports import OPS_PATHS
 from payments.api.problems import refusal
 from payments.errors import TooManyRequests
 from payments.settings import Rate, Settings
@@ -20,7 +22,9 @@ MOST_CLIENTS: Final = 50_000  # remembered by one limit: about 10 MB; then the o
 # Whoever has an IPv6 network has at least this much of it (RFC 6177).
 IPV6_PREFIX: Final = 64
 WEBHOOKS: Final = "/webhook/"
-BUYERS: Final = ("/payments/", "/events")
+MOST_KNOWN: Final = 1000
+LONGEST_BODY: Final = 256 * 1024
+BYTES_FOR_ONE: Final = 16 * 1024  # usual requests have a tenth of it
 
 _limited = Counter("requests_limited", "Requests that were answered 429, by the limit", ["limit"])
 
@@ -54,15 +58,15 @@ class Limit:
             _limited.labels(self._name).inc()
             raise TooManyRequests(timedelta(seconds=wait))
 
-    def take(self, client: str) -> None:
-        """Count one request of a client.
+    def take(self, client: str, *, cost: int = 1) -> None:
+        """Count a request of a client; one that makes more work than others costs more.
 
         Raises:
             TooManyRequests: as `check`; then it is not counted.
         """
         self.check(client)
         now = self._clock()
-        self._free_at[client] = max(self._free_at.get(client, now), now) + self._interval
+        self._free_at[client] = max(self._free_at.get(client, now), now) + cost * self._interval
         self._free_at.move_to_end(client)
         if len(self._free_at) > self._most:
             self._free_at.popitem(last=False)
@@ -87,30 +91,65 @@ class Limits:
         )
 
 
-class RateLimits:
-    """Refuses those who show nothing by their address; who shows something is known, and limited, later."""
+class KnownCredentials:
+    """Digests of what clients have shown and was valid: they are not held back by what others do at their address.
 
-    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+    It opens nothing: whether it is still valid is asked on every request.
+    """
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, header: str) -> bool:
+        return _digest(header) in self._digests
+
+    def add(self, header: str) -> None:
+        self._digests[_digest(header)] = None
+        self._digests.move_to_end(_digest(header))
+        if len(self._digests) > MOST_KNOWN:
+            self._digests.popitem(last=False)
+
+    def discard(self, header: str) -> None:
+        self._digests.pop(_digest(header), None)
+
+
+def _digest(header: str) -> bytes:
+    return hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
+
+
+class RateLimits:
+    """Refuses by the address, before anything is read. Clients that are known have a share of their own, further on."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, known: KnownCredentials) -> None:
         self._app = app
         self._limits = limits
+        self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = self._limit_of(scope) if scope["type"] == "http" else None
-        if limit is not None:
-            try:
-                limit.take(address_of(scope))
-            except TooManyRequests as error:
-                scope["problem_code"] = error.code
-                await refusal(error)(scope, receive, send)
-                return
+        try:
+            self._count(scope)
+        except TooManyRequests as error:
+            scope["problem_code"] = error.code
+            await refusal(error)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
-    def _limit_of(self, scope: Scope) -> Limit | None:
-        path: str = scope["path"]
-        if path.startswith(WEBHOOKS):
-            return self._limits.webhooks
-        shows_something = "authorization" in Headers(scope=scope)
-        return self._limits.buyers if path.startswith(BUYERS) and not shows_something else None
+    def _count(self, scope: Scope) -> None:
+        if scope["type"] != "http" or scope["path"] in OPS_PATHS:
+            return
+        headers = Headers(scope=scope)
+        if headers.get("authorization", "") in self._known:
+            return
+        is_webhook = scope["path"].startswith(WEBHOOKS)
+        limit = self._limits.webhooks if is_webhook else self._limits.buyers
+        limit.take(address_of(scope), cost=_cost(headers))
+
+
+def _cost(headers: Headers) -> int:
+    """By what is to be read: a body that does not say how long it is may be as long as any."""
+    declared = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
+    size = int(declared[:7]) if declared.isdecimal() else LONGEST_BODY
+    return 1 + min(size, LONGEST_BODY) // BYTES_FOR_ONE
 
 
 def address_of(scope: Scope) -> str:

@@ -1,6 +1,7 @@
 """Serves the API over HTTP."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -62,9 +63,16 @@ def serve(settings: Settings, *, public: Address, ops: Address | None = None) ->
 
 
 class Server(uvicorn.Server):
-    """Ends in time for certain: a database that hangs would hold up the goodbyes to it for ever."""
+    """Starts without what the imports leave to be looked through, and ends in time for certain."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """A hundred thousand objects that stay for good would be walked again and again, and requests wait for it."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """A database that hangs would hold up the goodbyes to it for ever."""
         asyncio.get_running_loop().call_later(LAST_SECONDS, _end_now)
         await super().shutdown(sockets)
 

@@ -22,12 +22,11 @@ from payments.errors import (
     PaymentClosed,
     PaymentError,
     PaymentInProgress,
-    PaymentNotFound,
     RedirectNotAllowed,
 )
 from payments.gateways.orders import NoSuchOrder, Order, OrderService, OrdersUnreachable
 from payments.models import Payment
-from payments.queries import database_now, lock_payment, owner_of
+from payments.queries import database_now, is_free_for, lock_payment
 from payments.states import PaymentMethod, PaymentStatus
 
 log = structlog.get_logger()
@@ -82,7 +81,7 @@ async def prepare(
 
     Raises:
         RedirectNotAllowed, AmountOutOfRange: the request cannot be accepted.
-        PaymentNotFound: it is another buyer's.
+        OrderNotFound: it is another buyer's, or was prepared for nobody in particular.
         OrderNotFound, OrderAmountMismatch, OrderNotPayable, OrdersUnavailable: what the order service says.
         AmountMismatch: the order was prepared with another amount.
         PaymentInProgress, AwaitingDeposit, AlreadyPaid, PaymentClosed: there is nothing to pay.
@@ -124,14 +123,13 @@ async def _prepare_once(asked: PrepareRequest, *, sessions: Sessions) -> Prepare
 async def _check_owner(order_id: str, buyer: str, *, sessions: Sessions) -> None:
     """Before the order service is asked, whose answer would tell that the order exists."""
     async with transaction(sessions) as session:
-        owner = await owner_of(session, order_id)
-    if owner is not None and owner != buyer:
-        raise PaymentNotFound
+        if not await is_free_for(session, order_id, buyer):
+            raise OrderNotFound
 
 
 def _open_again(payment: Payment, asked: PrepareRequest, *, at: datetime) -> None:
-    if asked.buyer is not None and payment.is_hidden_from(asked.buyer):
-        payment.take_over(asked.buyer)
+    if payment.is_hidden_from(asked.buyer):
+        raise OrderNotFound
     if payment.amount != asked.amount:
         raise AmountMismatch
     if payment.status in NOT_PREPARABLE:
