@@ -156,3 +156,25 @@ class TestNobody:
             paid = await anybody.post("/payments/confirm", json=confirm_body(payment_key))
 
         assert paid.status_code == 200
+
+
+class TestToken:
+    async def test_that_may_refund_has_the_limit_of_all_tokens(
+        self, settings: Settings, provider: Provider, sandbox: Sandbox
+    ) -> None:
+        known = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_refund_limit": 5000}
+        clerk = {"authorization": f"Bearer {a_token(sub='clerk', scope='payments:refund')}"}
+        async with serving(settings, **known) as stranger:
+            await prepare(stranger, HERS)
+            payment_key = await sandbox.buyer_authenticates()
+            await stranger.post("/payments/confirm", json=confirm_body(payment_key), headers=HERS)
+
+            statuses = []
+            for amount in (5001, 5000, 1):
+                body, key = {"cancelReason": "-", "cancelAmount": amount}, {"idempotency-key": f"of-{amount}"}
+                answer = await stranger.post(f"/payments/{payment_key}/cancel", json=body, headers={**clerk, **key})
+                statuses.append(answer.status_code)
+
+        assert provider.asked == 1
+        assert statuses == [403, 200, 403]
+        assert await sandbox.cancelled() == [5000]
