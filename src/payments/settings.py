@@ -28,6 +28,9 @@ MAX_KEY_BYTES: Final = 64
 HOW_ALIKE: Final = 0.88  # TOSS_SECRET_KEYS is meant to be TOSS_SECRET_KEY, SHOP_DATABASE_URL is somebody else's
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+# Whoever may speak for more addresses than these is no proxy, but most of the world.
+SHORTEST_PREFIX: Final = {4: 8, 6: 16}
+MAPPED: Final = ip_network("::ffff:0:0/96")  # all of IPv4, as a socket for both names it
 
 class SettingsInvalid(Exception):
     """A setting is missing or wrong. The message names the variables, never their values."""
@@ -186,7 +189,7 @@ class Settings(BaseModel):
     def _proxies(self) -> list[str]:
         if all(_is_network(proxy) for proxy in self.trusted_proxies):
             return []
-        return ["TRUSTED_PROXIES must be addresses or networks such as 10.0.3.7 or 10.0.3.0/24, and not everybody's"]
+        return ["TRUSTED_PROXIES must be addresses or networks such as 10.0.3.0/24, none wider than /8 (IPv6: /16)"]
 
     def _keys(self) -> list[str]:
         client, secret = self.toss_client_key, self.toss_secret_key.get_secret_value()
@@ -343,8 +346,11 @@ def _is_origin(text: str) -> bool:
 
 
 def _is_network(text: str) -> bool:
-    """Whether it is an address or a network, and not all there are: whoever is believed can say to be anybody."""
+    """Whether it is an address or a network of few: whoever is believed can say to be anybody."""
     try:
-        return ip_network(text).prefixlen > 0
+        network = ip_network(text)
     except ValueError:  # also for a network that is written with the address of a machine in it
         return False
+    if network.version == MAPPED.version and network.overlaps(MAPPED):
+        return network.prefixlen >= MAPPED.prefixlen + SHORTEST_PREFIX[4]
+    return network.prefixlen >= SHORTEST_PREFIX[network.version]

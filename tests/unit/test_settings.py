@@ -256,9 +256,9 @@ class TestUrls:
         assert refusal({**LOCAL, "ALLOWED_ORIGINS": origin}).startswith("ALLOWED_ORIGINS must be origins")
 
     def test_proxies_that_are_trusted_are_addresses_and_networks(self) -> None:
-        settings = read_settings({**LOCAL, "TRUSTED_PROXIES": "10.0.3.7, 192.168.0.0/16,2001:db8::/32"})
+        settings = read_settings({**LOCAL, "TRUSTED_PROXIES": "10.0.3.7, 10.0.0.0/8,2001::/16,::ffff:10.0.0.0/104"})
 
-        assert settings.trusted_proxies == ("10.0.3.7", "192.168.0.0/16", "2001:db8::/32")
+        assert settings.trusted_proxies == ("10.0.3.7", "10.0.0.0/8", "2001::/16", "::ffff:10.0.0.0/104")
 
     @pytest.mark.parametrize(
         "proxy",
@@ -266,6 +266,7 @@ class TestUrls:
             *("*", "proxy.example", "10.0.3", "10.0.3.7/24", "10.0.3.0/33", "10.0.3.7:80", "http://10.0.3.7", "any"),
             *("0.0.0.0/0", "::/0", "10.0.3.7;10.0.3.8"),
         ],
+            *("0.0.0.0/1,128.0.0.0/1", "10.0.0.0/7", "::/1,8000::/1", "2000::/15", "::/16", "::ffff:0:0/96"),
     )
     def test_a_proxy_that_could_be_anybody_is_not_trusted(self, proxy: str) -> None:
         said = refusal({**LOCAL, "TRUSTED_PROXIES": f"10.0.3.7,{proxy}"})
