@@ -45,9 +45,9 @@ def read_file(path: str) -> str:
 
 
 def is_open_to_all(path: str) -> bool:
-    """Whether every user of the machine may read a file, as far as its own mode goes."""
+    """Whether every user of the machine may read or change a file, as far as its own mode goes."""
     try:
-        return bool(Path(path).stat().st_mode & stat.S_IROTH)
+        return bool(Path(path).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
     except (OSError, ValueError):
         return False
 

@@ -259,20 +259,20 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         problems = [_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_input=False)]
         raise SettingsInvalid("\n".join(problems)) from None
-    if settings.environment is Environment.PRODUCTION and (readable := _readable_secrets(environ)):
-        raise SettingsInvalid("\n".join(readable))
+    if settings.environment is Environment.PRODUCTION and (open_to_all := _open_secrets(environ)):
+        raise SettingsInvalid("\n".join(open_to_all))
     return settings
 
 
 def doubts(environ: Mapping[str, str]) -> list[str]:
     """What works and is probably not meant: a sentence for each, with names and without values."""
-    return [*_readable_secrets(environ), *_misspelt(environ)]
+    return [*_open_secrets(environ), *_misspelt(environ)]
 
 
-def _readable_secrets(environ: Mapping[str, str]) -> list[str]:
+def _open_secrets(environ: Mapping[str, str]) -> list[str]:
     names = [name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
     return [
-        f"{name}_FILE can be read by every user of this machine: give it the mode 0400, or 0440"
+        f"{name}_FILE can be read or changed by every user of this machine: give it the mode 0400, or 0440"
         for name in names
         if (file := environ.get(f"{name}_FILE")) and is_open_to_all(file)
     ]

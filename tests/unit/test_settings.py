@@ -182,10 +182,11 @@ class TestFiles:
 
         assert said == f"TOSS_SECRET_KEY_FILE cannot be read: {why}"
 
-    def test_that_everybody_reads_are_refused_in_production(self, tmp_path: Path) -> None:
-        environ = secret_in_file(tmp_path, PRODUCTION, mode=0o444)
+    @pytest.mark.parametrize("mode", [0o444, 0o402, 0o622])
+    def test_that_everybody_reads_or_changes_are_refused_in_production(self, tmp_path: Path, mode: int) -> None:
+        environ = secret_in_file(tmp_path, PRODUCTION, mode=mode)
 
-        assert refusal(environ).startswith("TOSS_SECRET_KEY_FILE can be read by every user of this machine")
+        assert refusal(environ).startswith("TOSS_SECRET_KEY_FILE can be read or changed by every user of this machine")
 
     @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600])
     def test_that_their_owner_and_group_read_are_taken(self, tmp_path: Path, mode: int) -> None:
