@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from payments.access import Scope
 from payments.arguments import add, add_group
+from payments.card_numbers import has_card_number
 from payments.cli_jobs import count, perform, words
 from payments.settings import parse_duration
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from payments.arguments import Commands
 
 LONGEST_NAME: Final = 80
+LONGEST_PERSON: Final = 100
+SHORTEST_LIFE: Final = timedelta(minutes=1)
+MOST_WON: Final = 1_000_000_000  # as of a payment
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
 
@@ -56,7 +60,7 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refund-limit",
-        type=count,
+        type=won,
         metavar="WON",
         help="the most that it may give back of one payment in all (default: whatever was paid)",
     )
@@ -83,7 +87,7 @@ def _revoke_options(parser: argparse.ArgumentParser) -> None:
 
 def _by_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--by", type=words, metavar="NAME", help="who does this, for the record (default: the user of this machine)"
+        "--by", type=person, metavar="NAME", help="who does this, for the record (default: the user of this machine)"
     )
 
 
@@ -91,7 +95,31 @@ def name(text: str) -> str:
     """The name of a client."""
     if NAME.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"has to be 1 to {LONGEST_NAME} letters, digits, spaces, dots, - or _")
+    if text.lower().startswith("token "):
+        raise argparse.ArgumentTypeError("must not begin like the names of those who show a token")
+    return _without_card_number(text)
+
+
+def person(text: str) -> str:
+    """Who does something, for the record."""
+    said = words(text)
+    if len(said) > LONGEST_PERSON or not said.isprintable():
+        raise argparse.ArgumentTypeError(f"has to be readable text of at most {LONGEST_PERSON} characters")
+    return _without_card_number(said)
+
+
+def _without_card_number(text: str) -> str:
+    if has_card_number(text):
+        raise argparse.ArgumentTypeError("must not contain a card number")
     return text
+
+
+def won(text: str) -> int:
+    """As much as a payment can be of."""
+    amount = count(text)
+    if amount > MOST_WON:
+        raise argparse.ArgumentTypeError(f"has to be a whole number of won, at most {MOST_WON:,}")
+    return amount
 
 
 def scopes(text: str) -> frozenset[Scope]:
@@ -108,8 +136,8 @@ def duration(text: str) -> timedelta:
         found = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if not isinstance(found, timedelta) or found <= timedelta():
-        raise argparse.ArgumentTypeError("has to be longer than nothing")
+    if not isinstance(found, timedelta) or found < SHORTEST_LIFE:
+        raise argparse.ArgumentTypeError("has to be a minute or longer")
     return found
 
 

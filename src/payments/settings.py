@@ -15,16 +15,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from payments.given_secrets import (
     UnreadableFile,
+    has_second_password,
     is_guessable,
     is_open_to_all,
+    is_word,
     password_problem,
     read_file,
     shared,
+    toss_key_problem,
 )
 
 # https://github.com/standard-webhooks/standard-webhooks, signature scheme: 24 to 64 bytes.
 MIN_KEY_BYTES: Final = 24
 MAX_KEY_BYTES: Final = 64
+# Whoever may speak for more addresses than these is no proxy, but most of the world.
+SHORTEST_PREFIX: Final = {4: 8, 6: 16}
+MAPPED: Final = ip_network("::ffff:0:0/96")  # all of IPv4, as a socket for both names it
 HOW_ALIKE: Final = 0.88  # TOSS_SECRET_KEYS is meant to be TOSS_SECRET_KEY, SHOP_DATABASE_URL is somebody else's
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -139,7 +145,7 @@ class Settings(BaseModel):
 
         A password that is a word, as on somebody's own machine, is none: logs are full of the word.
         """
-        passwords = [password for password in self._passwords() if not is_guessable(password)]
+        passwords = [password for password in self._passwords() if not is_word(password)]
         return [secret for secrets in (*self._secrets_by_name().values(), passwords) for secret in secrets]
 
     def _passwords(self) -> list[str]:
@@ -156,16 +162,21 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._urls(), *self._proxies(), *self._keys(), *self._identity(), *self._sharing()]
-        problems += self._production()
+        problems = [*self._database(), *self._urls(), *self._proxies(), *self._keys(), *self._identity()]
+        problems += [*self._sharing(), *self._production()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
+    def _database(self) -> Iterator[str]:
+        url = self.database_url.get_secret_value()
+        if not _is_database(url):
+            yield "DATABASE_URL must look like postgresql+psycopg://user:password@host:5432/database"
+        if has_second_password(url):
+            yield "DATABASE_URL must hold its password before the host, not behind the question mark"
+
     def _urls(self) -> list[str]:
         problems = []
-        if not _is_database(self.database_url.get_secret_value()):
-            problems.append("DATABASE_URL must look like postgresql+psycopg://user:password@host:5432/database")
         if not _is_http(self.toss_api_url):
             problems.append("TOSS_API_URL must be an http(s) URL")
         if self.orders_url is not None and not _is_http(self.orders_url):
@@ -187,7 +198,7 @@ class Settings(BaseModel):
     def _proxies(self) -> list[str]:
         if all(_is_network(proxy) for proxy in self.trusted_proxies):
             return []
-        return ["TRUSTED_PROXIES must be addresses or networks such as 10.0.3.7 or 10.0.3.0/24, and not everybody's"]
+        return ["TRUSTED_PROXIES must be addresses or networks such as 10.0.3.0/24, none wider than /8 (IPv6: /16)"]
 
     def _keys(self) -> list[str]:
         client, secret = self.toss_client_key, self.toss_secret_key.get_secret_value()
@@ -236,6 +247,10 @@ class Settings(BaseModel):
             yield f"ENVIRONMENT=production: DATABASE_URL {problem}"
         if not all(_checks_certificates(url.get_secret_value()) for url in self.alert_urls):
             yield "ENVIRONMENT=production: ALERT_URLS switch off the check of certificates"
+        keys = {"TOSS_CLIENT_KEY": self.toss_client_key, "TOSS_SECRET_KEY": self.toss_secret_key.get_secret_value()}
+        for name, key in keys.items():
+            if problem := toss_key_problem(key):
+                yield f"ENVIRONMENT=production: {name} {problem}"
         for name in ("TOSS_WEBHOOK_SECRETS", "EVENTS_SECRETS"):
             if any(is_guessable(secret) for secret in self._secrets_by_name()[name]):
                 yield f"ENVIRONMENT=production: {name} can be guessed; take random ones"
@@ -257,20 +272,20 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         problems = [_sentence(problem["loc"], problem["msg"]) for problem in error.errors(include_input=False)]
         raise SettingsInvalid("\n".join(problems)) from None
-    if settings.environment is Environment.PRODUCTION and (readable := _readable_secrets(environ)):
-        raise SettingsInvalid("\n".join(readable))
+    if settings.environment is Environment.PRODUCTION and (open_to_all := _open_secrets(environ)):
+        raise SettingsInvalid("\n".join(open_to_all))
     return settings
 
 
 def doubts(environ: Mapping[str, str]) -> list[str]:
     """What works and is probably not meant: a sentence for each, with names and without values."""
-    return [*_readable_secrets(environ), *_misspelt(environ)]
+    return [*_open_secrets(environ), *_misspelt(environ)]
 
 
-def _readable_secrets(environ: Mapping[str, str]) -> list[str]:
+def _open_secrets(environ: Mapping[str, str]) -> list[str]:
     names = [name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
     return [
-        f"{name}_FILE can be read by every user of this machine: give it the mode 0400, or 0440"
+        f"{name}_FILE can be read or changed by every user of this machine: give it the mode 0400, or 0440"
         for name in names
         if (file := environ.get(f"{name}_FILE")) and is_open_to_all(file)
     ]
@@ -344,8 +359,11 @@ def _is_origin(text: str) -> bool:
 
 
 def _is_network(text: str) -> bool:
-    """Whether it is an address or a network, and not all there are: whoever is believed can say to be anybody."""
+    """Whether it is an address or a network of few: whoever is believed can say to be anybody."""
     try:
-        return ip_network(text).prefixlen > 0
+        network = ip_network(text)
     except ValueError:  # also for a network that is written with the address of a machine in it
         return False
+    if network.version == MAPPED.version and network.overlaps(MAPPED):
+        return network.prefixlen >= MAPPED.prefixlen + SHORTEST_PREFIX[4]
+    return network.prefixlen >= SHORTEST_PREFIX[network.version]

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from payments.access import Scope, looks_like_key, new_key, read_key
+from payments.api.schemas import MAX_AMOUNT
 from payments.cli import main
 from payments.settings import Settings
 from tests.access.conftest import serving
@@ -26,6 +27,7 @@ from tests.integration.world import (
 )
 from tests.keys import API_KEY, let_in
 
+CARD: Final = "4242424242424242"
 OTHER: Final = f"payk_Other001_{'o' * 43}"
 
 
@@ -179,7 +181,19 @@ class TestCommands:
             ["create", "--name", "s" * 81, "--scope", "read"],
             ["create", "--name", "shop", "--scope", "read", "--expires-in", "soon"],
             ["create", "--name", "shop", "--scope", "read", "--expires-in", "0d"],
+            ["create", "--name", "shop", "--scope", "read", "--expires-in", "59s"],
             ["create", "--name", "shop", "--scope", "refund", "--refund-limit", "0"],
+            ["create", "--name", "shop", "--scope", "refund", "--refund-limit", str(MAX_AMOUNT + 1)],
+            ["create", "--name", "shop", "--scope", "refund", "--refund-limit", "9" * 20],
+            ["create", "--name", "shop", "--scope", "refund", "--refund-limit", "9" * 5000],
+            ["create", "--name", "token alice", "--scope", "read"],
+            ["create", "--name", "Token alice", "--scope", "read"],
+            ["create", "--name", f"shop {CARD}", "--scope", "read"],
+            ["create", "--name", "shop", "--scope", "read", "--by", f"kim {CARD}"],
+            ["create", "--name", "shop", "--scope", "read", "--by", "kim\x1b[2Jlee"],
+            ["create", "--name", "shop", "--scope", "read", "--by", "kim\u202elee"],
+            ["create", "--name", "shop", "--scope", "read", "--by", "k" * 101],
+            ["revoke", "Other001", "--by", f"kim {CARD}"],
             ["revoke"],
             ["revoke", "short"],
             [],
@@ -190,6 +204,23 @@ class TestCommands:
             main(["keys", *arguments])
 
         assert stopped.value.code == 2
+
+    def test_limit_is_at_most_what_a_payment_can_be_of(self, capsys: pytest.CaptureFixture[str]) -> None:
+        create = ["keys", "create", "--scope", "refund", "--expires-in", "1m", "--by", "k" * 100, "--name", "tokenizer"]
+
+        assert main([*create, "--refund-limit", str(MAX_AMOUNT)]) == 0
+
+        with pytest.raises(SystemExit):
+            main([*create, "--refund-limit", str(MAX_AMOUNT + 1)])
+        assert f"at most {MAX_AMOUNT:,}" in capsys.readouterr().err
+
+    def test_refusal_does_not_repeat_a_card_number(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["keys", "create", "--name", CARD, "--scope", "read"])
+
+        said = capsys.readouterr().err
+        assert "--name: must not contain a card number" in said
+        assert CARD not in said
 
     @pytest.mark.parametrize("content", ["", "no key", API_KEY[:-1], "é"])
     def test_file_without_a_key_is_refused(

@@ -158,7 +158,7 @@ class TestTossItself:
         assert contents(secrets) == before
 
     def test_live_keys_and_named_origins_make_production(self, secrets: Path) -> None:
-        live = {"TOSS_CLIENT_KEY": "live_gck_mine", "TOSS_SECRET_KEY": "live_gsk_mine"}
+        live = {"TOSS_CLIENT_KEY": "live_gck_mine", "TOSS_SECRET_KEY": "live_gsk_mine_and_of_nobody_else"}
 
         prepare(secrets, given(**live, ALLOWED_ORIGINS="https://shop.example"))
 

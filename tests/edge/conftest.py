@@ -24,8 +24,8 @@ PRODUCTION: Final = {
     **LOCAL,
     "ENVIRONMENT": "production",
     "DATABASE_URL": "postgresql+psycopg://nobody:of-no-account-at-all@127.0.0.1:1/nothing",
-    "TOSS_CLIENT_KEY": CLIENT_KEY.replace("test_", "live_"),
-    "TOSS_SECRET_KEY": SECRET_KEY.replace("test_", "live_"),
+    "TOSS_CLIENT_KEY": "live_ck_of_nobody_in_particular",
+    "TOSS_SECRET_KEY": "live_sk_of_nobody_in_particular",
 }
 
 

@@ -73,7 +73,7 @@ LOCAL: Final = {
 }
 PRODUCTION: Final[dict[str, Any]] = {
     "toss_client_key": "live_gck_of_nobody",
-    "toss_secret_key": SecretStr("live_gsk_of_nobody"),
+    "toss_secret_key": SecretStr("live_gsk_of_nobody_in_particular"),
     "allowed_origins": (SHOP,),
 }
 TEST_KEYS: Final = {**PRODUCTION, "toss_client_key": CLIENT_KEY, "toss_secret_key": SecretStr(SECRET_KEY)}

@@ -63,7 +63,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "commands": {*USABLE_BY_EDGES, "nightly", "reports"},
     "arguments": {"observability", "redaction", "settings"},
     "cli_jobs": {"arguments", "business_day", "commands", "db", "errors", "records", "settings", "usecases"},
-    "cli_keys": {"access", "arguments", "cli_jobs", "commands", "settings"},
+    "cli_keys": {"access", "arguments", "card_numbers", "cli_jobs", "commands", "settings"},
     "cli": {*USABLE_BY_EDGES, "api", "arguments", "cli_jobs", "cli_keys", "jobs", "local"},
     "local": {"access"},
     "__main__": {"cli"},

@@ -17,7 +17,7 @@ LOCAL: Final = {
 }
 PRODUCTION: Final = {
     "DATABASE_URL": LOCAL["DATABASE_URL"],
-    "TOSS_SECRET_KEY": f"live_sk_{CANARY}",
+    "TOSS_SECRET_KEY": f"live_sk_{CANARY}_{CANARY}",
     "TOSS_CLIENT_KEY": "live_ck_0123456789",
     "ALLOWED_ORIGINS": "https://shop.example",
 }
@@ -182,10 +182,11 @@ class TestFiles:
 
         assert said == f"TOSS_SECRET_KEY_FILE cannot be read: {why}"
 
-    def test_that_everybody_reads_are_refused_in_production(self, tmp_path: Path) -> None:
-        environ = secret_in_file(tmp_path, PRODUCTION, mode=0o444)
+    @pytest.mark.parametrize("mode", [0o444, 0o402, 0o622])
+    def test_that_everybody_reads_or_changes_are_refused_in_production(self, tmp_path: Path, mode: int) -> None:
+        environ = secret_in_file(tmp_path, PRODUCTION, mode=mode)
 
-        assert refusal(environ).startswith("TOSS_SECRET_KEY_FILE can be read by every user of this machine")
+        assert refusal(environ).startswith("TOSS_SECRET_KEY_FILE can be read or changed by every user of this machine")
 
     @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600])
     def test_that_their_owner_and_group_read_are_taken(self, tmp_path: Path, mode: int) -> None:
@@ -218,7 +219,7 @@ class TestKeys:
 
     @pytest.mark.parametrize(
         ("place", "client", "secret"),
-        [("local", "test_gck_0", "test_gsk_0"), ("production", "live_ck_0", "live_sk_0")],
+        [("local", "test_gck_0", "test_gsk_0"), ("production", "live_ck_0", f"live_sk_{CANARY}_too")],
     )
     def test_of_one_pair_are_taken(self, place: str, client: str, secret: str) -> None:
         given = {"ENVIRONMENT": place, "TOSS_CLIENT_KEY": client, "TOSS_SECRET_KEY": secret}
@@ -256,15 +257,16 @@ class TestUrls:
         assert refusal({**LOCAL, "ALLOWED_ORIGINS": origin}).startswith("ALLOWED_ORIGINS must be origins")
 
     def test_proxies_that_are_trusted_are_addresses_and_networks(self) -> None:
-        settings = read_settings({**LOCAL, "TRUSTED_PROXIES": "10.0.3.7, 192.168.0.0/16,2001:db8::/32"})
+        settings = read_settings({**LOCAL, "TRUSTED_PROXIES": "10.0.3.7, 10.0.0.0/8,2001::/16,::ffff:10.0.0.0/104"})
 
-        assert settings.trusted_proxies == ("10.0.3.7", "192.168.0.0/16", "2001:db8::/32")
+        assert settings.trusted_proxies == ("10.0.3.7", "10.0.0.0/8", "2001::/16", "::ffff:10.0.0.0/104")
 
     @pytest.mark.parametrize(
         "proxy",
         [
             *("*", "proxy.example", "10.0.3", "10.0.3.7/24", "10.0.3.0/33", "10.0.3.7:80", "http://10.0.3.7", "any"),
             *("0.0.0.0/0", "::/0", "10.0.3.7;10.0.3.8"),
+            *("0.0.0.0/1,128.0.0.0/1", "10.0.0.0/7", "::/1,8000::/1", "2000::/15", "::/16", "::ffff:0:0/96"),
         ],
     )
     def test_a_proxy_that_could_be_anybody_is_not_trusted(self, proxy: str) -> None:
@@ -275,6 +277,19 @@ class TestUrls:
     @pytest.mark.parametrize("url", ["postgresql://db/payments", "sqlite:///payments.db", "postgresql+asyncpg://db/p"])
     def test_the_database_is_postgresql_through_psycopg(self, url: str) -> None:
         assert refusal({**LOCAL, "DATABASE_URL": url}).startswith("DATABASE_URL must look like")
+
+    @pytest.mark.parametrize("environ", [LOCAL, PRODUCTION], ids=["local", "production"])
+    @pytest.mark.parametrize(
+        "query",
+        [
+            *(f"?password={CANARY}", f"?connect_timeout=3&password={CANARY}", f"?sslpassword={CANARY}", "?password="),
+            *(f"?pass%77ord={CANARY}", f"#?password={CANARY}", f"?x#&password={CANARY}", f"?PASSWORD={CANARY}"),
+        ],
+    )
+    def test_the_database_has_one_password(self, environ: dict[str, str], query: str) -> None:
+        said = refusal({**environ, "DATABASE_URL": f"{environ['DATABASE_URL']}{query}"})
+
+        assert said == "DATABASE_URL must hold its password before the host, not behind the question mark"
 
 
 class TestProduction:
@@ -309,12 +324,55 @@ class TestProduction:
         assert said == "ENVIRONMENT=production needs https ALLOWED_ORIGINS: payment keys come back there"
 
     @pytest.mark.parametrize(
-        "password", ["postgres", "password", "Payments", "changeme", "change%2Dme", "12345678", "its%2Downer"]
+        ("client", "secret", "problem"),
+        [
+            ("ck_0", "sk_a", "TOSS_SECRET_KEY needs 16 characters or more behind its prefix, as Toss's own have"),
+            ("gck_0", f"gsk_{CANARY}", "TOSS_SECRET_KEY needs 16 characters or more behind its prefix"),
+            ("ck_0", f"sk_Sandbox{CANARY}", "TOSS_SECRET_KEY is a key of the sandbox"),
+            ("ck_sandbox0", f"sk_{CANARY}_too", "TOSS_CLIENT_KEY is a key of the sandbox"),
+            ("ck_0", f"sk_{'0' * 32}", "TOSS_SECRET_KEY can be guessed"),
+            ("ck_0", "sk_1234567890123456", "TOSS_SECRET_KEY can be guessed"),
+        ],
+    )
+    def test_refuses_keys_that_toss_gave_nobody(self, client: str, secret: str, problem: str) -> None:
+        given = {"TOSS_CLIENT_KEY": f"live_{client}", "TOSS_SECRET_KEY": f"live_{secret}"}
+
+        said = refusal({**PRODUCTION, **given})
+
+        assert said.startswith(f"ENVIRONMENT=production: {problem}")
+        assert "\n" not in said
+
+    @pytest.mark.parametrize(
+        "password",
+        [
+            *("postgres", "password", "Payments", "changeme", "change%2Dme", "12345678", "its%2Downer"),
+            *("payments1", "Password1", "payments20261128", "2026password!!", "its%2Downer2026", "payments1payments1"),
+        ],
     )
     def test_refuses_a_password_that_anybody_would_try(self, password: str) -> None:
         said = refusal({**PRODUCTION, **database("its-owner", password)})
 
         assert said == "ENVIRONMENT=production: DATABASE_URL has a password that anybody would try"
+
+    @pytest.mark.parametrize(
+        ("password", "problem"),
+        [
+            ("elevenchars", "has a password of fewer than 12 characters"),
+            ("x%2Fy%2Fz-abcde", "has a password of fewer than 12 characters"),
+            ("aaaaaaaaaaaaaaaa", "has a password that can be guessed; take a random one"),
+            ("123456789012", "has a password that can be guessed; take a random one"),
+        ],
+    )
+    def test_refuses_a_password_that_trying_finds(self, password: str, problem: str) -> None:
+        said = refusal({**PRODUCTION, **database("payments", password)})
+
+        assert said == f"ENVIRONMENT=production: DATABASE_URL {problem}"
+
+    @pytest.mark.parametrize("user", ["payments", "4711"])
+    def test_takes_a_password_of_digits_that_were_drawn_by_lot(self, user: str) -> None:
+        given = {**PRODUCTION, **database(user, "830" + "5917426" + "308")}
+
+        assert read_settings(given).database_url.get_secret_value() == given["DATABASE_URL"]
 
     @pytest.mark.parametrize("url", ["payments@db/payments", "payments:@db/payments", "db/payments?connect_timeout=3"])
     def test_refuses_a_database_without_a_password(self, url: str) -> None:
@@ -328,7 +386,6 @@ class TestProduction:
             "payments@/payments?host=/var/run/postgresql",
             "payments@db/payments?passfile=/run/secrets/pgpass",
             "payments@db/payments?sslcert=/run/secrets/client.crt",
-            f"payments@db/payments?password={CANARY}",
         ],
     )
     def test_takes_a_database_that_knows_otherwise_who_asks(self, url: str) -> None:
@@ -341,7 +398,12 @@ class TestProduction:
         [
             ("TOSS_WEBHOOK_SECRETS", "0000000000000000"),
             ("TOSS_WEBHOOK_SECRETS", "abcabcabcabcabcabc"),
+            ("TOSS_WEBHOOK_SECRETS", "1234567890123456"),
+            ("TOSS_WEBHOOK_SECRETS", "abcdefghabcdefgh"),
+            ("TOSS_WEBHOOK_SECRETS", "fedcba9876543210"),
+            ("TOSS_WEBHOOK_SECRETS", "changeme-12345678"),
             ("EVENTS_SECRETS", f"whsec_{'A' * 32}"),
+            ("EVENTS_SECRETS", f"whsec_{base64.b64encode(bytes(range(32))).decode()}"),
         ],
     )
     def test_refuses_a_secret_that_was_not_drawn_by_lot(self, name: str, secret: str) -> None:
@@ -371,6 +433,9 @@ class TestKnownSecrets:
 
     def test_are_no_words_of_which_logs_are_full(self) -> None:
         assert "payments" not in read_settings({**LOCAL, **database("payments", "payments")}).secrets()
+
+    def test_are_also_those_that_production_would_not_take(self) -> None:
+        assert "password2026" in read_settings({**LOCAL, **database("payments", "password2026")}).secrets()
 
 
 class TestOneSecretForTwoPurposes:
