@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TextIO
 
-from payments.local.plan import Ports
+from payments.local.plan import KEY_FILE, Ports
 from payments.local.supervisor import HOST
 
 NAME_WIDTH = 8
@@ -51,6 +51,7 @@ def welcome(ports: Ports, *, data: Path, seconds: float, at_toss: bool) -> str:
         f"API       http://{HOST}:{ports.api:<5}/docs  every route, to try · API 문서와 시험 호출",
         *([AT_TOSS] if at_toss else at_sandbox),
         f"Other commands: . {data / ENVIRONMENT_FILE} && {_command()} refunds resolve · 다른 명령 실행",
+        f"The shop's API key, to read and to refund by hand: {data / KEY_FILE} · 상점의 API 키",
         f"Ctrl-C stops all of it and keeps {data} · Ctrl-C로 모두 멈추며 데이터는 남습니다",
     ]
     return "\n" + indent("\n".join(lines), "  ") + "\n"

@@ -56,7 +56,13 @@ async def create_key(wanted: NewKey, *, sessions: Sessions) -> KeyText:
                 expires_at=now + wanted.lives if wanted.lives else None,
             )
         )
-    log.info("api_key.created", name=wanted.name, prefix=text.prefix, scopes=sorted(wanted.scopes), by=wanted.by)
+    log.info(
+        "api_key.created",
+        name=wanted.name,
+        prefix=text.prefix,
+        scopes=[scope.value for scope in sorted(wanted.scopes)],
+        by=wanted.by,
+    )
     return text
 
 
