@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -122,7 +121,8 @@ def _is_well_known(text: str) -> bool:
 
 def _bare(text: str) -> str:
     """A word without the digits and signs that people put around it."""
-    return re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text.lower())
+    letters = [place for place, character in enumerate(text) if character.isalpha()]
+    return text[letters[0] : letters[-1] + 1].lower() if letters else ""
 
 
 def _is_in_a_row(key: bytes) -> bool:

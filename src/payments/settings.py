@@ -129,7 +129,7 @@ class Settings(BaseModel):
     jwt_audience: str | None = None
     jwt_refund_limit: int | None = Field(default=None, gt=0)  # won of one payment in all, for each token that refunds
     # How often a client may ask: each address of buyers, each of webhooks, each API key, each who shows a wrong key.
-    rate_limit_buyers: RateSetting = Rate(300, 60.0)
+    rate_limit_buyers: RateSetting = Rate(1200, 60.0)  # many buyers come from one address of their mobile network
     rate_limit_webhooks: RateSetting = Rate(3000, 60.0)
     rate_limit_clients: RateSetting = Rate(3000, 60.0)
     rate_limit_failures: RateSetting = Rate(20, 60.0)
