@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from http import HTTPStatus
-from typing import Any
 
 from payments.api.problems import HTTP_PROBLEMS, MEDIA_TYPE, status_of, tells_when_to_come_back
 from payments.errors import (
@@ -18,7 +17,7 @@ from payments.errors import (
 
 Responses = dict[int | str, dict[str, object]]
 
-PROBLEM_SCHEMA: dict[str, Any] = {
+PROBLEM_SCHEMA: dict[str, object] = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance", "code", "requestId"],
     "properties": {
