@@ -65,6 +65,12 @@ async def api_key(session: AsyncSession, prefix: str) -> ApiKey | None:
     return await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
 
 
+async def valid_api_key(session: AsyncSession, prefix: str) -> ApiKey | None:
+    """The same while it is neither revoked nor over, by the database's clock."""
+    lives = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
+    return await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None), lives))
+
+
 async def api_keys(session: AsyncSession, *, revoked_too: bool) -> Sequence[ApiKey]:
     """Every key, newest first."""
     keys = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc())

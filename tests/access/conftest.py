@@ -9,7 +9,7 @@ import respx
 
 from payments.api.app import create_app
 from payments.settings import Settings
-from tests.access.identity import AUDIENCE, ISSUER, URL, Provider
+from tests.access.identity import KNOWN, Provider
 from tests.integration.conftest import api, app, resources, sandbox, sandbox_url, settings
 
 __all__ = ["api", "app", "resources", "sandbox", "sandbox_url", "settings"]
@@ -45,6 +45,5 @@ async def anybody(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def stranger(settings: Settings, provider: Provider) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who shows nothing, where buyers are known."""
-    known = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
-    async with serving(settings, **known) as client:
+    async with serving(settings, **KNOWN) as client:
         yield client

@@ -16,6 +16,8 @@ URL: Final = "https://id.shop.example/keys"
 ISSUER: Final = "https://id.shop.example"
 AUDIENCE: Final = "payments"
 HOUR: Final = 3600
+# The settings of an API that knows its buyers.
+KNOWN: Final = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
 
 
 def a_key(bits: int = 2048) -> rsa.RSAPrivateKey:

@@ -6,7 +6,7 @@ import pytest
 
 from payments.settings import Settings
 from tests.access.conftest import serving
-from tests.access.identity import AUDIENCE, ISSUER, URL, Provider, a_token
+from tests.access.identity import KNOWN, Provider, a_token
 from tests.integration.world import AMOUNT, ORDER, Sandbox, confirm_body, prepare_body, prepared
 from tests.keys import AUTHORIZATION
 
@@ -148,7 +148,7 @@ class TestNobody:
     async def test_is_somebody_again_where_buyers_are_not_known_any_more(
         self, settings: Settings, sandbox: Sandbox
     ) -> None:
-        async with serving(settings, jwt_jwks_url=URL, jwt_issuer=ISSUER, jwt_audience=AUDIENCE) as known:
+        async with serving(settings, **KNOWN) as known:
             await prepare(known, HERS)
         payment_key = await sandbox.buyer_authenticates()
 
@@ -162,7 +162,7 @@ class TestToken:
     async def test_that_may_refund_has_the_limit_of_all_tokens(
         self, settings: Settings, provider: Provider, sandbox: Sandbox
     ) -> None:
-        known = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_refund_limit": 5000}
+        known = {**KNOWN, "jwt_refund_limit": 5000}
         clerk = {"authorization": f"Bearer {a_token(sub='clerk', scope='payments:refund')}"}
         async with serving(settings, **known) as stranger:
             await prepare(stranger, HERS)

@@ -25,7 +25,7 @@ from tests.integration.world import (
     paid,
     prepared,
 )
-from tests.keys import API_KEY, let_in
+from tests.keys import API_KEY, headers_of, let_in
 
 CARD: Final = "4242424242424242"
 OTHER: Final = f"payk_Other001_{'o' * 43}"
@@ -55,10 +55,6 @@ def every_row(database: str) -> str:
                 psycopg.sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t").format(psycopg.sql.Identifier(table))
             )
         )
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
 
 
 class TestKey:
@@ -108,8 +104,8 @@ class TestCommands:
 
         async def read_and_cancel() -> list[int]:
             async with serving(settings) as client:
-                read = await client.get("/events", headers=bearer(key))
-                headers = {"idempotency-key": "one", **bearer(key)}
+                read = await client.get("/events", headers=headers_of(key))
+                headers = {"idempotency-key": "one", **headers_of(key)}
                 cancel = await client.post(
                     f"/payments/orders/{ORDER}/cancel", json={"cancelReason": "-"}, headers=headers
                 )
@@ -247,11 +243,11 @@ class TestCommands:
 class TestClient:
     async def test_is_refused_from_the_next_request_on(self, anybody: httpx.AsyncClient, database: str) -> None:
         let_in(database, OTHER)
-        before = await anybody.get("/events", headers=bearer(OTHER))
+        before = await anybody.get("/events", headers=headers_of(OTHER))
         with psycopg.connect(database.replace("+psycopg", "", 1)) as connection:
             connection.execute("UPDATE api_keys SET revoked_at = now(), revoked_by = 'kim' WHERE prefix = 'Other001'")
 
-        after = await anybody.get("/events", headers=bearer(OTHER))
+        after = await anybody.get("/events", headers=headers_of(OTHER))
 
         assert (before.status_code, after.status_code) == (200, 401)
         assert after.json()["code"] == "credentials_invalid"
@@ -263,7 +259,7 @@ class TestClient:
         payment_key = await paid(api, sandbox)
 
         refund = {"cancelReason": REASON, "cancelAmount": 1000}
-        headers = {"idempotency-key": "one", **bearer(OTHER)}
+        headers = {"idempotency-key": "one", **headers_of(OTHER)}
         (await api.post(f"/payments/orders/{ORDER}/cancel", json=refund, headers=headers)).raise_for_status()
 
         events = (await api.get(f"/payments/{payment_key}/events")).json()["events"]
@@ -275,7 +271,7 @@ class TestClient:
         let_in(database, OTHER, scopes=(Scope.READ, Scope.PAY))
         await paid(api, sandbox)
 
-        headers = {"idempotency-key": "one", **bearer(OTHER)}
+        headers = {"idempotency-key": "one", **headers_of(OTHER)}
         answer = await api.post(f"/payments/orders/{ORDER}/cancel", json={"cancelReason": REASON}, headers=headers)
 
         assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
@@ -289,7 +285,7 @@ class TestClient:
         await paid(api, sandbox)
         body = {"cancelReason": REASON} if amount is None else {"cancelReason": REASON, "cancelAmount": amount}
 
-        headers = {"idempotency-key": "one", **bearer(OTHER)}
+        headers = {"idempotency-key": "one", **headers_of(OTHER)}
         answer = await api.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers)
 
         assert (answer.status_code, answer.json()["code"]) == (403, "refund_over_limit")
@@ -304,7 +300,7 @@ class TestClient:
         statuses = []
         for number in range(3):
             body = {"cancelReason": REASON, "cancelAmount": 2500}
-            headers = {"idempotency-key": f"part-{number}", **bearer(OTHER)}
+            headers = {"idempotency-key": f"part-{number}", **headers_of(OTHER)}
             statuses.append(
                 (await api.post(f"/payments/orders/{ORDER}/cancel", json=body, headers=headers)).status_code
             )
@@ -351,6 +347,6 @@ class TestWhoeverShowsSomethingWrong:
     async def test_is_refused_also_where_nothing_has_to_be_shown(self, anybody: httpx.AsyncClient) -> None:
         await prepared(anybody)
 
-        answer = await anybody.get(f"/payments/orders/{ORDER}", headers=bearer(OTHER))
+        answer = await anybody.get(f"/payments/orders/{ORDER}", headers=headers_of(OTHER))
 
         assert answer.status_code == 401

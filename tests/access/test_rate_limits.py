@@ -12,7 +12,7 @@ from payments.api.rate_limits import Limit, address_of
 from payments.errors import TooManyRequests
 from payments.settings import Rate, Settings
 from tests.access.conftest import serving
-from tests.access.identity import AUDIENCE, ISSUER, URL, Provider, a_token
+from tests.access.identity import KNOWN, Provider, a_token
 from tests.integration.world import ORDER, prepare_body
 from tests.keys import API_KEY, AUTHORIZATION, let_in
 
@@ -155,10 +155,9 @@ class TestBuyers:
 
     @pytest.mark.usefixtures("provider")
     async def test_that_are_known_have_a_share_too(self, settings: Settings) -> None:
-        known = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
         token = {"authorization": f"Bearer {a_token()}"}
 
-        async with serving(settings, rate_limit_buyers=FIVE, **known) as one:
+        async with serving(settings, rate_limit_buyers=FIVE, **KNOWN) as one:
             assert await statuses(one, 6, f"/payments/orders/{ORDER}", headers=token) == [404] * 5 + [429]
 
     async def test_may_be_told_from_a_page_of_the_shop(self, settings: Settings) -> None:
@@ -236,10 +235,9 @@ class TestGuesses:
             assert await statuses(one, 8, "/events", headers=shown) == [401] * 5 + [429] * 3
 
     async def test_at_tokens_are_stopped_while_real_ones_work(self, settings: Settings, provider: Provider) -> None:
-        known = {"jwt_jwks_url": URL, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
         wrong, right = ({"authorization": f"Bearer {token}"} for token in (a_token(exp=1), a_token()))
 
-        async with serving(settings, rate_limit_failures=FIVE, **known) as one:
+        async with serving(settings, rate_limit_failures=FIVE, **KNOWN) as one:
             assert await statuses(one, 7, f"/payments/orders/{ORDER}", headers=wrong) == [401] * 5 + [429] * 2
             assert await statuses(one, 1, f"/payments/orders/{ORDER}", headers=right) == [404]
         assert provider.asked == 1

@@ -18,7 +18,7 @@ from payments.api.access import OPEN, check_every_route
 from payments.api.app import create_app
 from tests.access.identity import KEY, a_token
 from tests.integration.world import ORDER, REASON, Sandbox, confirm_body, prepare_body, settings_for
-from tests.keys import let_in
+from tests.keys import headers_of, let_in
 
 Seen = Literal["all", "status", "nothing there", "401", "403"]
 
@@ -52,25 +52,21 @@ def a_key_text(name: str) -> str:
     return f"payk_{name:0<8}_{'x' * 43}"
 
 
-def shows(text: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {text}"}
-
-
 # What somebody shows; keys are made valid by the fixture below.
 ROLES: Final[dict[str, Callable[[], dict[str, str]]]] = {
     "nobody": dict,
-    "a key for paying": lambda: shows(a_key_text("pay")),
-    "a key for reading": lambda: shows(a_key_text("read")),
-    "a key for refunds": lambda: shows(a_key_text("refund")),
-    "a key that was revoked": lambda: shows(a_key_text("revoked")),
-    "a key that has expired": lambda: shows(a_key_text("expired")),
-    "a key that nobody made": lambda: shows(a_key_text("unknown")),
-    "a key that is nearly right": lambda: shows(a_key_text("read")[:-1] + "y"),
-    "the buyer": lambda: shows(a_token(sub="buyer-1")),
-    "another buyer": lambda: shows(a_token(sub="buyer-2")),
-    "a token for reading": lambda: shows(a_token(sub="clerk", scope="payments:read")),
-    "a token for refunds": lambda: shows(a_token(sub="clerk", scope="payments:refund")),
-    "a token that has expired": lambda: shows(a_token(sub="buyer-1", exp=1)),
+    "a key for paying": lambda: headers_of(a_key_text("pay")),
+    "a key for reading": lambda: headers_of(a_key_text("read")),
+    "a key for refunds": lambda: headers_of(a_key_text("refund")),
+    "a key that was revoked": lambda: headers_of(a_key_text("revoked")),
+    "a key that has expired": lambda: headers_of(a_key_text("expired")),
+    "a key that nobody made": lambda: headers_of(a_key_text("unknown")),
+    "a key that is nearly right": lambda: headers_of(a_key_text("read")[:-1] + "y"),
+    "the buyer": lambda: headers_of(a_token(sub="buyer-1")),
+    "another buyer": lambda: headers_of(a_token(sub="buyer-2")),
+    "a token for reading": lambda: headers_of(a_token(sub="clerk", scope="payments:read")),
+    "a token for refunds": lambda: headers_of(a_token(sub="clerk", scope="payments:refund")),
+    "a token that has expired": lambda: headers_of(a_token(sub="buyer-1", exp=1)),
     "two keys at once": lambda: {"authorization": f"Bearer {a_key_text('read')}, Bearer {a_key_text('refund')}"},
     "a name and a password": lambda: {"authorization": "Basic YWRtaW46YWRtaW4="},
 }
@@ -144,7 +140,7 @@ def make_keys(database: str) -> None:
 @pytest.fixture
 async def known(stranger: httpx.AsyncClient, sandbox: Sandbox, database: str) -> World:
     make_keys(database)
-    return await _paid(stranger, sandbox, shows(a_token(sub="buyer-1")))
+    return await _paid(stranger, sandbox, headers_of(a_token(sub="buyer-1")))
 
 
 @pytest.fixture
@@ -211,7 +207,7 @@ class TestEveryRoute:
         assert seen == right
 
     async def test_says_the_same_of_what_is_hidden_and_of_what_is_not_there(self, known: World) -> None:
-        other = shows(a_token(sub="buyer-2"))
+        other = headers_of(a_token(sub="buyer-2"))
         pairs = [
             (f"/payments/orders/{ORDER}", "/payments/orders/no-such-order"),
             (f"/payments/{known.payment_key}", "/payments/no-such-key"),

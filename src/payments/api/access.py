@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from payments.access import Anonymous, Buyer, Caller, Client, Scope, looks_like_key, read_key
 from payments.api.deps import FromResources
+from payments.api.ports import OPS_PATHS
 from payments.api.rate_limits import KnownCredentials, Limits, address_of
 from payments.errors import (
     CredentialsInvalid,
@@ -54,10 +55,11 @@ async def get_caller(request: Request, resources: FromResources, _: Annotated[ob
     limits: Limits = request.app.state.limits
     known: KnownCredentials = request.app.state.known
     try:
-        if given[0] not in known and looks_like_key(_bearer(given)):
+        token = _bearer(given)
+        if looks_like_key(token) and given[0] not in known:
             # Before the database is asked, which whoever guesses must not keep busy. A token costs nobody a question.
             limits.failures.check(address_of(request.scope))
-        caller = await _recognise(given, resources)
+        caller = await _recognise(token, resources)
     except CredentialsInvalid:
         known.discard(given[0])
         limits.failures.take(address_of(request.scope))
@@ -68,8 +70,7 @@ async def get_caller(request: Request, resources: FromResources, _: Annotated[ob
     return caller
 
 
-async def _recognise(given: list[str], resources: Resources) -> Caller:
-    token = _bearer(given)
+async def _recognise(token: str, resources: Resources) -> Caller:
     if looks_like_key(token):
         key = read_key(token)
         if key is None:
@@ -149,7 +150,7 @@ FromReader = Annotated[Caller, Security(READ, scopes=[Scope.READ])]
 FromRefunder = Annotated[Client, Security(REFUND, scopes=[Scope.REFUND])]
 
 # Who asks is of no account here: Toss signs, or is asked itself, and what machines ask for says nothing of anybody.
-OPEN: Final = frozenset({"/webhook/toss", "/health/live", "/health/ready", "/metrics"})
+OPEN: Final = OPS_PATHS | {"/webhook/toss"}
 # The framework's own pages, which are there in the local run alone.
 DESCRIPTIONS: Final = frozenset({"/openapi.json", "/docs"})
 

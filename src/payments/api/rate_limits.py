@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from payments.api.front_door import LARGER_BODIES
 from payments.api.ports import OPS_PATHS
 from payments.api.problems import refusal
 from payments.errors import TooManyRequests
@@ -23,7 +24,7 @@ MOST_CLIENTS: Final = 50_000  # remembered by one limit: about 10 MB; then the o
 IPV6_PREFIX: Final = 64
 WEBHOOKS: Final = "/webhook/"
 MOST_KNOWN: Final = 1000
-LONGEST_BODY: Final = 256 * 1024
+LONGEST_BODY: Final = max(LARGER_BODIES.values())
 BYTES_FOR_ONE: Final = 16 * 1024  # usual requests have a tenth of it
 
 _limited = Counter("requests_limited", "Requests that were answered 429, by the limit", ["limit"])
@@ -104,8 +105,9 @@ class KnownCredentials:
         return _digest(header) in self._digests
 
     def add(self, header: str) -> None:
-        self._digests[_digest(header)] = None
-        self._digests.move_to_end(_digest(header))
+        digest = _digest(header)
+        self._digests[digest] = None
+        self._digests.move_to_end(digest)
         if len(self._digests) > MOST_KNOWN:
             self._digests.popitem(last=False)
 

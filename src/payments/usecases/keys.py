@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -10,7 +10,7 @@ from payments.access import Client, KeyText, Scope, new_key
 from payments.db import Sessions, transaction
 from payments.errors import ApiKeyNotFound, CredentialsInvalid
 from payments.ids import new_id
-from payments.queries import api_key, api_keys, database_now
+from payments.queries import api_key, api_keys, database_now, valid_api_key
 from payments.records import ApiKey
 
 log = structlog.get_logger()
@@ -78,17 +78,13 @@ async def find_client(text: KeyText, *, sessions: Sessions) -> Client:
         CredentialsInvalid: nobody's, or no longer.
     """
     async with transaction(sessions) as session:
-        known, now = await api_key(session, text.prefix), await database_now(session)
+        known = await valid_api_key(session, text.prefix)
     # Compared in every case, so that an unknown prefix takes as long as a wrong key.
     is_same = text.is_same_as(known.key_hash if known else bytes(32))
-    if known is None or not is_same or not _is_valid(known, at=now):
+    if known is None or not is_same:
         raise CredentialsInvalid
     scopes = frozenset(Scope(scope) for scope in known.scopes)
     return Client(known.name, f"client {known.name}", scopes, known.refund_limit)
-
-
-def _is_valid(key: ApiKey, *, at: datetime) -> bool:
-    return key.revoked_at is None and (key.expires_at is None or key.expires_at > at)
 
 
 async def list_keys(*, sessions: Sessions, revoked_too: bool) -> Sequence[ApiKey]:

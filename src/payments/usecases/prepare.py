@@ -88,9 +88,9 @@ async def prepare(
         DatabaseUnavailable: nothing was changed, or the same request finds what was.
     """
     _check_request(asked, allowed_origins)
-    if asked.buyer is not None:
-        await _check_owner(asked.order_id, asked.buyer, sessions=sessions)
     if orders is not None:
+        if asked.buyer is not None:
+            await _check_owner(asked.order_id, asked.buyer, sessions=sessions)
         _check_order(await orders.find(asked.order_id), asked.amount)
     for _ in range(RACES):
         try:
