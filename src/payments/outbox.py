@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from payments.ids import new_id
-from payments.models import Payment
+from payments.models import Payment, Refund
 from payments.queries import refunds_of
-from payments.records import Discrepancy, DiscrepancyKind, EventType, OutboxMessage
+from payments.records import Discrepancy, DiscrepancyKind, EventType, Json, OutboxMessage
 from payments.snapshots import iso, snapshot
 from payments.states import EVER_CAPTURED
 
@@ -28,11 +28,7 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
             payment_id=payment.id,
             sequence=payment.last_sequence,
             type=event_type,
-            payload={  # as Standard Webhooks recommends: type, timestamp, data
-                "type": event_type.value,
-                "timestamp": iso(at),
-                "data": {"sequence": payment.last_sequence, "payment": snapshot(payment, refunds)},
-            },
+            payload=payload_of(payment, refunds, event_type, at=at),
             created_at=at,
             transaction_id=_not_before(payment),
             attempts=0,
@@ -40,6 +36,15 @@ async def announce(session: AsyncSession, payment: Payment, event_type: EventTyp
             awaits_receiver=False,
         )
     )
+
+
+def payload_of(payment: Payment, refunds: Sequence[Refund], event_type: EventType, *, at: datetime) -> dict[str, Json]:
+    """What a message tells, as Standard Webhooks recommends: type, timestamp, data."""
+    return {
+        "type": event_type.value,
+        "timestamp": iso(at),
+        "data": {"sequence": payment.last_sequence, "payment": snapshot(payment, refunds)},
+    }
 
 
 def _not_before(payment: Payment) -> ColumnElement[int]:

@@ -18,6 +18,7 @@ from payments.gateways.orders import OrdersClient, OrderService
 from payments.gateways.pg import PaymentGateway
 from payments.gateways.subscribers import Subscriber, SubscriberClient
 from payments.gateways.toss import TossClient
+from payments.hot_path import HotPath
 from payments.leases import Lease
 from payments.presence import Presence
 from payments.settings import Settings, SettingsInvalid
@@ -35,6 +36,7 @@ class Resources:
     settings: Settings
     engine: AsyncEngine
     sessions: Sessions
+    hot: HotPath | None  # None: everything goes the plain path
     presence: Presence
     pg: PaymentGateway
     orders: OrderService | None
@@ -90,7 +92,7 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
         identity = await stack.enter_async_context(_identity(settings)) if settings.jwt_jwks_url else None
         presence.start()
         stack.push_async_callback(presence.stop)
-        yield Resources(settings, engine, sessions, presence, pg, orders, subscriber, alerts, identity)
+        yield Resources(settings, engine, sessions, HotPath(engine), presence, pg, orders, subscriber, alerts, identity)
 
 
 def _subscriber(settings: Settings) -> SubscriberClient:

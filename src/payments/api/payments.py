@@ -80,9 +80,9 @@ from payments.models import Payment, Refund
 from payments.observability import CONFIRM_SECONDS
 from payments.queries import get_payment, get_payment_by_key, history, refunds_of
 from payments.resources import Resources
-from payments.states import EVER_CAPTURED, PaymentStatus
+from payments.states import PaymentStatus
 from payments.usecases.cancel import CancelOutcome, cancel, order_of_key
-from payments.usecases.confirm import ConfirmRequest, confirm
+from payments.usecases.confirm import Confirmed, ConfirmRequest, confirm
 from payments.usecases.idempotency import Name
 from payments.usecases.prepare import prepare
 
@@ -171,11 +171,11 @@ async def confirm_payment(
     Repeating it answers what is recorded and never charges again. 202 means that the outcome is not known yet; it is
     never a failure.
     """
-    payment = await _confirm_timed(body.request(buyer=buyer_of(caller)), resources)
-    if payment.status is PaymentStatus.PENDING:
+    confirmed = await _confirm_timed(body.request(buyer=buyer_of(caller)), resources)
+    if confirmed.payment.status is PaymentStatus.PENDING:
         response.status_code = 202
         response.headers["retry-after"] = str(POLL_AFTER_SECONDS)
-    return payment_answer(payment, await _refunds(payment, resources))
+    return payment_answer(confirmed.payment, confirmed.refunds)
 
 
 CANCEL_RESPONSES: Final[Responses] = {
@@ -340,25 +340,19 @@ def _cancel_response(outcome: CancelOutcome) -> Response:
     return Response(body, status_code=202, headers=headers, media_type="application/json")
 
 
-async def _refunds(payment: Payment, resources: Resources) -> Sequence[Refund]:
-    if payment.status not in EVER_CAPTURED:
-        return ()
-    async with transaction(resources.sessions) as session:
-        return await refunds_of(session, payment.id)
-
-
-async def _confirm_timed(asked: ConfirmRequest, resources: Resources) -> Payment:
+async def _confirm_timed(asked: ConfirmRequest, resources: Resources) -> Confirmed:
     started = time.monotonic()
     outcome = "refused"
     try:
-        payment = await confirm(
+        confirmed = await confirm(
             asked,
             sessions=resources.sessions,
+            hot=resources.hot,
             pg=resources.pg,
             background=resources.background,
             lease=resources.pg_lease,
         )
-        outcome = payment.status.value.lower()
+        outcome = confirmed.payment.status.value.lower()
     finally:
         CONFIRM_SECONDS.labels(outcome).observe(time.monotonic() - started)
-    return payment
+    return confirmed

@@ -33,6 +33,7 @@ from payments.gateways.pg import (
     Unknown,
     UnknownBecause,
 )
+from payments.gateways.pooled_transport import PooledTransport
 from payments.gateways.retry_after import parse_retry_after
 from payments.gateways.toss_answers import (
     LONGEST_RETRY_AFTER,
@@ -188,10 +189,9 @@ class TossClient:
             # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "payments"},
             timeout=httpx.Timeout(read_timeout.total_seconds(), connect=connect_timeout.total_seconds()),
-            limits=httpx.Limits(max_connections=max_concurrent, max_keepalive_connections=max_concurrent),
             follow_redirects=False,
             trust_env=False,  # a proxy or a certificate file from the environment could read the key
-            transport=transport,
+            transport=transport or PooledTransport(max_connections=max_concurrent),
         )
 
     def __repr__(self) -> str:

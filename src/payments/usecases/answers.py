@@ -16,6 +16,7 @@ from payments.gateways.pg import (
     DepositAwaited,
     PgPayment,
     PgStatus,
+    PgVirtualAccount,
     Unknown,
     UnknownBecause,
 )
@@ -85,6 +86,27 @@ async def record(
             await _record_cancelled(session, payment, held, is_fresh=is_fresh, cause=cause, at=at)
         case Unknown():
             await _record_unknown(session, payment, answer, is_fresh=is_fresh, at=at)
+
+
+def record_alone(payment: Payment, answer: Answer, *, cause: Cause, at: datetime) -> EventType | None:
+    """Apply an answer that changes the payment and nothing else; what the order service is to be told of it.
+
+    None where it takes more than that, or nothing is to be told: then nothing was changed, and `record` knows what to
+    do. The payment is PENDING, and the answer is about it as it stands; it may be of no session.
+    """
+    match answer:
+        case Approved(payment=held) if held.virtual_account is None and _is_whole(payment, held):
+            return _capture(payment, held, cause=cause, at=at)
+        case DepositAwaited(payment=PgPayment(virtual_account=PgVirtualAccount()) as held):
+            return _await_deposit(payment, held, cause=cause, at=at)
+        case Declined():
+            return _fail(payment, answer.code, answer.message, cause=cause, at=at)
+        case _:
+            return None
+
+
+def _is_whole(payment: Payment, held: PgPayment) -> bool:
+    return not held.cancels and held.balance_amount == payment.amount
 
 
 async def _record_other_key(
@@ -157,13 +179,54 @@ async def _record_capture(
             pass
         case _:
             return  # somebody else recorded this capture before us
+    await _tell(session, payment, _capture(payment, held, cause=cause, at=at), cause=cause, at=at)
+
+
+def _capture(payment: Payment, held: PgPayment, *, cause: Cause, at: datetime) -> EventType:
     _learn(payment, held)
     if account := _account(held):
         payment.keep_account(account)
     payment.approve(held.payment_key, approved_at=held.approved_at or at, at=at, cause=cause)
     payment.complete(at=at, cause=cause)
-    await announce(session, payment, EventType.COMPLETED, at=at)
-    log.info("payment.completed", order_id=payment.order_id, amount=payment.amount, cause=cause.value)
+    return EventType.COMPLETED
+
+
+def _await_deposit(payment: Payment, held: PgPayment, *, cause: Cause, at: datetime) -> EventType | None:
+    account = _account(held)
+    if account is None:
+        return None
+    _learn(payment, held)
+    payment.await_deposit(account, at=at, cause=cause)
+    return EventType.WAITING_FOR_DEPOSIT
+
+
+def _fail(payment: Payment, code: str, reason: str, *, cause: Cause, at: datetime) -> EventType:
+    payment.fail(code, reason, at=at, cause=cause)
+    return EventType.FAILED
+
+
+async def _tell(session: AsyncSession, payment: Payment, event_type: EventType, *, cause: Cause, at: datetime) -> None:
+    await announce(session, payment, event_type, at=at)
+    log_told(payment, event_type, cause=cause)
+
+
+def log_told(payment: Payment, event_type: EventType, *, cause: Cause) -> None:
+    """What was announced of a payment, for the log."""
+    match event_type:
+        case EventType.COMPLETED:
+            log.info("payment.completed", order_id=payment.order_id, amount=payment.amount, cause=cause.value)
+        case EventType.WAITING_FOR_DEPOSIT:
+            log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
+        case EventType.FAILED if payment.fail_code == DEPOSIT_OVERDUE:
+            log.info("payment.deposit_overdue", order_id=payment.order_id, cause=cause.value)
+        case EventType.FAILED:
+            log.info("payment.failed", order_id=payment.order_id, pg_code=payment.fail_code, cause=cause.value)
+        case EventType.CANCELLED:
+            log.info("payment.cancelled", order_id=payment.order_id, cause=cause.value)
+        case EventType.DEPOSIT_REVERSED:
+            log.warning("payment.deposit_reversed", order_id=payment.order_id, cause=cause.value)
+        case EventType.REFUNDED:
+            pass  # the refund's own line says it
 
 
 async def _record_deposit_awaited(
@@ -171,13 +234,13 @@ async def _record_deposit_awaited(
 ) -> None:
     match payment.status:
         case PaymentStatus.PENDING:
-            await _record_issued(session, payment, held, cause=cause, at=at)
+            if told := _await_deposit(payment, held, cause=cause, at=at):
+                await _tell(session, payment, told, cause=cause, at=at)
         case _ if not is_fresh:
             payment.check_at(at)  # asked before the deposit came, perhaps, and answered after it
         case PaymentStatus.WAITING_FOR_DEPOSIT if _is_overdue(payment, held, at=at):
-            payment.fail(DEPOSIT_OVERDUE, "입금 기한이 지났습니다.", at=at, cause=cause)
-            await announce(session, payment, EventType.FAILED, at=at)
-            log.info("payment.deposit_overdue", order_id=payment.order_id, cause=cause.value)
+            told = _fail(payment, DEPOSIT_OVERDUE, "입금 기한이 지났습니다.", cause=cause, at=at)
+            await _tell(session, payment, told, cause=cause, at=at)
         case PaymentStatus.COMPLETED:
             await _record_reversal(session, payment, held, cause=cause, at=at)
         case PaymentStatus.PARTIALLY_REFUNDED | PaymentStatus.REFUNDED:
@@ -199,18 +262,6 @@ def _is_overdue(payment: Payment, held: PgPayment, *, at: datetime) -> bool:
     return is_expired or payment.is_deposit_overdue(at=at)
 
 
-async def _record_issued(
-    session: AsyncSession, payment: Payment, held: PgPayment, *, cause: Cause, at: datetime
-) -> None:
-    account = _account(held)
-    if account is None:
-        return
-    _learn(payment, held)
-    payment.await_deposit(account, at=at, cause=cause)
-    await announce(session, payment, EventType.WAITING_FOR_DEPOSIT, at=at)
-    log.info("payment.deposit_awaited", order_id=payment.order_id, cause=cause.value)
-
-
 async def _record_reversal(
     session: AsyncSession, payment: Payment, held: PgPayment, *, cause: Cause, at: datetime
 ) -> None:
@@ -223,8 +274,7 @@ async def _record_reversal(
         await discrepancies.note(session, kind, payment, theirs=as_theirs(held), at=at)
         return
     payment.reverse_deposit(at=at, cause=cause)
-    await announce(session, payment, EventType.DEPOSIT_REVERSED, at=at)
-    log.warning("payment.deposit_reversed", order_id=payment.order_id, cause=cause.value)
+    await _tell(session, payment, EventType.DEPOSIT_REVERSED, cause=cause, at=at)
 
 
 async def _record_declined(
@@ -233,9 +283,8 @@ async def _record_declined(
     if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
         payment.check_at(at)  # from before the account was issued, perhaps
     elif payment.status in OPEN:
-        payment.fail(declined.code, declined.message, at=at, cause=cause)
-        await announce(session, payment, EventType.FAILED, at=at)
-        log.info("payment.failed", order_id=payment.order_id, pg_code=declined.code, cause=cause.value)
+        told = _fail(payment, declined.code, declined.message, cause=cause, at=at)
+        await _tell(session, payment, told, cause=cause, at=at)
     elif payment.status in EVER_CAPTURED:
         theirs: dict[str, Json] = {"code": declined.code}
         await discrepancies.note(session, DiscrepancyKind.COMPLETED_HERE_NOT_AT_PG, payment, theirs=theirs, at=at)
@@ -251,8 +300,7 @@ async def _record_cancelled(
     elif payment.status in OPEN:
         reason = payment.cancel_reason or "cancelled at the PG"
         payment.cancel(reason, at=at, cause=cause, actor=payment.cancel_actor)
-        await announce(session, payment, EventType.CANCELLED, at=at)
-        log.info("payment.cancelled", order_id=payment.order_id, cause=cause.value)
+        await _tell(session, payment, EventType.CANCELLED, cause=cause, at=at)
     elif payment.status is PaymentStatus.COMPLETED and has_lost_its_deposit(payment, held):
         await _record_reversal(session, payment, held, cause=cause, at=at)
         if payment.status in OPEN:

@@ -1,6 +1,8 @@
 """Confirm: the buyer is back from the payment window, and the money is taken, once."""
 
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,11 +22,12 @@ from payments.errors import (
     Unavailable,
 )
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
+from payments.hot_path import Begun, HotPath, copy_of
 from payments.leases import Lease
-from payments.models import Payment
-from payments.queries import failure_of_attempt, get_payment, get_payment_to_change
-from payments.states import Cause, PaymentStatus
-from payments.usecases.answers import Question, note_mismatch, record
+from payments.models import Payment, Refund
+from payments.queries import failure_of_attempt, get_payment, get_payment_to_change, refunds_of
+from payments.states import EVER_CAPTURED, Cause, PaymentStatus
+from payments.usecases.answers import Question, log_told, note_mismatch, record, record_alone
 
 log = structlog.get_logger()
 
@@ -39,18 +42,27 @@ class ConfirmRequest:
     buyer: str | None = field(default=None, repr=False)  # whose payment it has to be, where buyers are known
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A payment as it stands, with all its refunds: one that was confirmed long ago may have some."""
+
+    payment: Payment
+    refunds: Sequence[Refund] = ()
+
+
 async def confirm(
     asked: ConfirmRequest,
     *,
     sessions: Sessions,
+    hot: HotPath | None,
     pg: PaymentGateway,
     background: Background,
     lease: Lease,
-) -> Payment:
+) -> Confirmed:
     """Take the money of a prepared payment; asked again, answer what is recorded and leave the PG alone.
 
     `lease` is how long nobody else may take this confirm over: longer than the PG's deadlines for a confirm and a
-    look-up together.
+    look-up together. Without `hot` everything goes the plain path, with the same outcome.
 
     The payment that comes back is COMPLETED (or refunded since), WAITING_FOR_DEPOSIT, or still PENDING, which means
     that the outcome is not known yet.
@@ -62,12 +74,12 @@ async def confirm(
         PgUnavailable: the PG is failing and was not asked; nothing was changed.
         DatabaseUnavailable: the PG was not asked; the payment is as it was, or PENDING and will be asked about.
     """
-    promise = await _promise(asked, sessions=sessions, pg=pg, lease=lease)
-    if isinstance(promise, Payment):
+    promise = await _promise(asked, sessions=sessions, hot=hot, pg=pg, lease=lease)
+    if isinstance(promise, Confirmed):
         return _outcome(promise)
-    payment = await background.finish(_ask_and_record(asked, promise, sessions=sessions, pg=pg))
-    if payment.payment_key == asked.payment_key:
-        return _outcome(payment)
+    confirmed = await background.finish(_ask_and_record(asked, promise, sessions=sessions, hot=hot, pg=pg))
+    if confirmed.payment.payment_key == asked.payment_key:
+        return _outcome(confirmed)
     # The answer took so long that others decided this attempt and the buyer began another one.
     return _outcome(await _read_recorded(asked, sessions=sessions))
 
@@ -77,34 +89,61 @@ class Promise:
     """What was committed before the PG is asked."""
 
     confirm_key: str = field(repr=False)
-    payment: Payment  # PENDING, as it was committed; only to answer with when the outcome cannot be recorded
+    payment: Payment  # PENDING, as it was committed
+    begun: Begun | None = None  # where the hot path did it
 
 
-async def _promise(asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: Lease) -> Promise | Payment:
+async def _promise(
+    asked: ConfirmRequest, *, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway, lease: Lease
+) -> Promise | Confirmed:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
+    at_once = await _promise_at_once(asked, hot=hot, lease=lease) if hot and pg.is_available else None
+    promise = at_once or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
+    if isinstance(promise, Promise):
+        log.info("payment.confirm_begun", order_id=asked.order_id, attempt=promise.payment.attempt)
+    return promise
+
+
+async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease) -> Promise | None:
+    confirm_key = secrets.token_urlsafe(32)
+    with suppress(ConcurrentUpdate):
+        begun = await hot.begin_confirm(
+            *(asked.order_id, asked.payment_key, asked.amount), buyer=asked.buyer, confirm_key=confirm_key, lease=lease
+        )
+        if begun is not None:
+            return Promise(confirm_key, begun.payment, begun)
+    return None
+
+
+async def _promise_plainly(
+    asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: Lease
+) -> Promise | Confirmed:
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
                 payment, now = await get_payment_to_change(session, asked.order_id)
                 if await _is_recorded(session, payment, asked):
-                    return payment
+                    return await _as_recorded(session, payment)
                 if not pg.is_available:
                     raise PgUnavailable
                 confirm_key = secrets.token_urlsafe(32)
                 payment.begin_confirm(asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, lease=lease)
         except ConcurrentUpdate:
             continue
-        log.info("payment.confirm_begun", order_id=asked.order_id, attempt=payment.attempt)
         return Promise(confirm_key, payment)
     raise ConcurrentUpdate
 
 
-async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Payment:
+async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Confirmed:
     async with transaction(sessions) as session:
         payment = await get_payment(session, asked.order_id)
         if not await _is_recorded(session, payment, asked):
             raise PaymentKeyMismatch
-    return payment
+        return await _as_recorded(session, payment)
+
+
+async def _as_recorded(session: AsyncSession, payment: Payment) -> Confirmed:
+    return Confirmed(payment, await refunds_of(session, payment.id) if payment.status in EVER_CAPTURED else ())
 
 
 async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRequest) -> bool:
@@ -131,11 +170,13 @@ async def _is_recorded(session: AsyncSession, payment: Payment, asked: ConfirmRe
 
 
 async def _ask_and_record(
-    asked: ConfirmRequest, promise: Promise, *, sessions: Sessions, pg: PaymentGateway
-) -> Payment:
+    asked: ConfirmRequest, promise: Promise, *, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway
+) -> Confirmed:
     answer = await pg.confirm(
         asked.payment_key, order_id=asked.order_id, amount=asked.amount, idempotency_key=promise.confirm_key
     )
+    if hot and promise.begun and (payment := await _record_at_once(promise.begun, answer, hot=hot)):
+        return Confirmed(payment)
     mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
     if isinstance(answer, Unknown) and answer.was_sent:
         answer = await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
@@ -145,23 +186,36 @@ async def _ask_and_record(
     except (ConcurrentUpdate, Unavailable):
         # The money may have been taken, so this is no error to the buyer: it is not known yet, and asked again.
         log.exception("confirm.not_recorded", order_id=asked.order_id)
-        return promise.payment
+        return Confirmed(promise.payment)
+
+
+async def _record_at_once(begun: Begun, answer: Answer, *, hot: HotPath) -> Payment | None:
+    """The payment with the answer in it; None if the plain path has to record it, which finds out what was done."""
+    payment, at = copy_of(begun.payment), begun.now()
+    told = record_alone(payment, answer, cause=Cause.API, at=at)
+    with suppress(ConcurrentUpdate, Unavailable):
+        if told is not None and await hot.write(payment, told, at=at):
+            log_told(payment, told, cause=Cause.API)
+            return payment
+    return None
 
 
 async def _record(
     asked: ConfirmRequest, answer: Answer, mismatch: Unknown | None, *, question: Question, sessions: Sessions
-) -> Payment:
+) -> Confirmed:
     async with transaction(sessions) as session:
         payment, now = await get_payment_to_change(session, asked.order_id)
         if mismatch is not None and mismatch.payment is not None:
             await note_mismatch(session, payment, mismatch.payment, at=now)
         await record(session, payment, answer, question=question, cause=Cause.API, at=now)
-    return payment
+        await session.flush()  # so that the refunds are read with what was recorded
+        return await _as_recorded(session, payment)
 
 
-def _outcome(payment: Payment) -> Payment:
+def _outcome(confirmed: Confirmed) -> Confirmed:
+    payment = confirmed.payment
     if payment.status is PaymentStatus.FAILED:
         raise PaymentDeclined(payment.fail_code or "", payment.fail_reason or "")
     if payment.status is PaymentStatus.CANCELLED:
         raise PaymentClosed
-    return payment
+    return confirmed

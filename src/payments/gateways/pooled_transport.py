@@ -1,0 +1,118 @@
+"""httpx's API over aiohttp's connections, for the one client that buyers wait for.
+
+httpx keeps its own connections by walking through all of them for every call: 730 us of CPU for a call with 16 at a
+time, and more the more there are; over these 190 us (docs/performance.md). What a failed call means stays httpx's
+words, and a test sends every kind of failure through both.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp
+import httpx
+from yarl import URL
+
+_KEEP_IDLE_SECONDS: Final = 5.0  # as httpx does; the shorter, the seldomer a server hangs up on a request
+
+# In this order: the first that fits. What is raised before there is a connection comes first, because only then can
+# nothing have been sent; everything that is not known for certain to be so counts as sent.
+_MEANINGS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]] = (
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (asyncio.TimeoutError, httpx.ReadTimeout),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),
+    (aiohttp.ClientError, httpx.ReadError),
+    (OSError, httpx.ReadError),
+)
+
+
+class PooledTransport(httpx.AsyncBaseTransport):
+    """The network for an `httpx.AsyncClient`. One instance per event loop.
+
+    Follows no redirect, keeps no cookie, unpacks nothing, and asks nobody and no environment for a proxy.
+
+    Args:
+        max_connections: How many are open at the same time; further requests wait for one, as long as they may take
+            to connect.
+    """
+
+    def __init__(self, *, max_connections: int) -> None:
+        self._max_connections = max_connections
+        self._tls = httpx.create_ssl_context(trust_env=False)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with _in_words_of_httpx():
+            answer = await self._opened().request(
+                request.method,
+                URL(str(request.url), encoded=True),  # as it is: httpx has encoded it
+                headers=request.headers.multi_items(),
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=_timeout(request),
+            )
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Opened by the first request, because a session belongs to the loop that runs when it is made."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=self._max_connections, keepalive_timeout=_KEEP_IDLE_SECONDS, ssl=self._tls
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_send_once,),
+                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+                trust_env=False,
+            )
+        return self._session
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body as it comes in, so that its reader can stop where it gets too long."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _in_words_of_httpx():
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
+
+    async def aclose(self) -> None:
+        """The connection goes back if the answer was read to its end, and is closed if it was not."""
+        self._answer.close()
+
+
+def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
+    """For a connection, name look-up and TLS included, and for each silence after that; `None` is for ever."""
+    seconds = request.extensions["timeout"]
+    return aiohttp.ClientTimeout(total=None, connect=seconds["connect"], sock_read=seconds["read"])
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Aiohttp repeats a GET by itself when the first one is lost, which nobody would count; our errors it lets pass."""
+    with _in_words_of_httpx():
+        return await send(request)
+
+
+@contextmanager
+def _in_words_of_httpx() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        for kind, meaning in _MEANINGS:
+            if isinstance(error, kind):
+                raise meaning(type(error).__name__) from error
+        raise
