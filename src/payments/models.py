@@ -1,13 +1,13 @@
 """What a payment, its history and its refunds are, and the only moves they can make."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Final, Self
 from uuid import UUID
 
 from sqlalchemy import DDL, CheckConstraint, ForeignKey, Index, String, event, text
-from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, Session, UOWTransaction, WriteOnlyMapped, mapped_column, relationship
 
 from payments.db import Base, listed, readable
 from payments.errors import (
@@ -142,11 +142,28 @@ class VirtualAccount:
     due_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of a payment, before it becomes a row of the history (`PaymentEvent`, where each field is described)."""
+
+    sequence: int
+    from_status: PaymentStatus | None
+    to_status: PaymentStatus
+    cause: Cause
+    actor: str | None
+    attempt: int
+    payment_key: str | None
+    pg_code: str | None
+    message: str | None
+    at: datetime
+
+
 class Payment(AskedAbout, Base):
     """One order's payment, from prepare to its final state.
 
     Build it with `prepare` only. Every change of state goes through a method named in `states.TRANSITIONS` and leaves
-    a `PaymentEvent`. `version` makes a writer that read an older state fail at commit (`ConcurrentUpdate`).
+    a `Move`, which becomes a `PaymentEvent` when the change is written. `version` makes a writer that read an older
+    state fail at commit (`ConcurrentUpdate`).
     """
 
     __tablename__ = "payments"
@@ -286,6 +303,13 @@ class Payment(AskedAbout, Base):
         payment.status = PaymentStatus.CREATED
         payment.check_at(at + EXPIRES_AFTER)
         return payment
+
+    @property
+    def new_moves(self) -> list[Move]:
+        """What has been done to it since it was read or written, oldest first."""
+        # Not mapped: a relationship builds a query for each row that is added, which takes longer than all the rest.
+        moves: list[Move] = self.__dict__.setdefault("_new_moves", [])
+        return moves
 
     @property
     def refundable_amount(self) -> int:
@@ -612,9 +636,8 @@ class Payment(AskedAbout, Base):
         message: str | None = None,
     ) -> None:
         self.last_sequence += 1
-        self.events.add(
-            PaymentEvent(
-                payment_id=self.id,
+        self.new_moves.append(
+            Move(
                 sequence=self.last_sequence,
                 from_status=start,
                 to_status=end,
@@ -640,12 +663,10 @@ def _jitter() -> float:
 
 
 def _edge_check() -> str:
-    first, *rest = allowed_edges()
-    listed = ", ".join(f"('{start}', '{end}')" for start, end in rest)
-    # By CASE: compared with a NULL the list is neither true nor false, and a CHECK lets that pass.
-    return (
-        f"CASE WHEN from_status IS NULL THEN to_status = '{first[1]}' ELSE (from_status, to_status) IN ({listed}) END"
-    )
+    # As one list of words: PostgreSQL reads the text of every CHECK anew for each statement that writes a row, and
+    # comparing pairs took a fifth of a confirm.
+    edges = ",".join(f"{start or ''}>{end}" for start, end in allowed_edges())
+    return f"coalesce(from_status, '') || '>' || to_status = ANY (CAST('{{{edges}}}' AS text[]))"
 
 
 class PaymentEvent(Base):
@@ -673,6 +694,16 @@ class PaymentEvent(Base):
     # The PG's sentence about a failure, the same for everybody: nothing can be erased from here.
     message: Mapped[str | None] = mapped_column(String(510))
     at: Mapped[datetime]
+
+
+@event.listens_for(Session, "before_flush")
+def _write_moves(session: Session, _: UOWTransaction, __: object) -> None:
+    """No session changes a payment without its history."""
+    for payment in [one for one in (*session.new, *session.dirty) if isinstance(one, Payment)]:
+        for move in payment.new_moves:
+            columns = {field.name: getattr(move, field.name) for field in fields(move)}
+            payment.events.add(PaymentEvent(payment_id=payment.id, **columns))
+        payment.new_moves.clear()
 
 
 class Refund(GoesBack, Base):

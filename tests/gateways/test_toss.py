@@ -131,7 +131,7 @@ class TestRequest:
             await confirm(client)
 
         sent = route.calls.last.request.extensions["timeout"]
-        assert sent == {"connect": 2.0, "read": 20.0, "write": 20.0, "pool": 20.0}
+        assert sent == {"connect": 2.0, "read": 20.0}
 
     def test_it_is_a_payment_gateway(self, client: TossClient) -> None:
         gateway: PaymentGateway = client
@@ -779,7 +779,7 @@ class TestObservability:
         with capture_logs() as logs:
             answer = await confirm(client)
 
-        shown = f"{logs} {client!r} {client} {client._http!r}"
+        shown = f"{logs} {client!r} {client} {client._transport!r}"
         encoded = base64.b64encode(f"{SECRET_KEY}:".encode()).decode()
         for hidden in (SECRET_KEY, encoded, SECRET, PAYMENT_KEY, IDEMPOTENCY_KEY):
             assert hidden not in shown

@@ -76,7 +76,7 @@ class TestQuestion:
             "limit": "1000",
         }
         assert "Idempotency-Key" not in route.calls.last.request.headers
-        assert route.calls.last.request.extensions["timeout"] == {"connect": 3, "read": 60, "write": 60, "pool": 60}
+        assert route.calls.last.request.extensions["timeout"] == {"connect": 3, "read": 60}
 
     async def test_leaves_no_part_of_a_second_out(self, client: TossClient, toss: respx.MockRouter) -> None:
         route = toss.get(LIST).respond(json=[])

@@ -41,7 +41,9 @@ _BEARER: Final = HTTPBearer(
 )
 
 
-async def get_caller(request: Request, resources: FromResources, _: Annotated[object, Depends(_BEARER)]) -> Caller:
+async def get_caller(
+    request: Request, resources: FromResources, _: Annotated[object, Depends(_BEARER)] = None
+) -> Caller:
     """Who asks. Whoever shows something wrong is refused also where nothing has to be shown.
 
     Raises:
@@ -167,10 +169,13 @@ def check_every_route(app: FastAPI) -> None:
         LookupError: one has none, so that nobody can forget it.
     """
     for route in iter_route_contexts(app.routes):
-        has_rule = isinstance(route.original_route, APIRoute) and _has_rule(route.dependant)
+        has_rule = isinstance(route.original_route, APIRoute) and rule_of(route.dependant) is not None
         if route.path not in OPEN | DESCRIPTIONS and not has_rule:
             raise LookupError(f"{route.path} says nothing of who may use it")
 
 
-def _has_rule(dependant: Dependant) -> bool:
-    return isinstance(dependant.call, Requires) or any(_has_rule(inner) for inner in dependant.dependencies)
+def rule_of(dependant: Dependant) -> Requires | None:
+    """What a route asks of its callers; None if it asks nothing."""
+    if isinstance(dependant.call, Requires):
+        return dependant.call
+    return next(filter(None, map(rule_of, dependant.dependencies)), None)

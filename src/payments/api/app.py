@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from payments import __version__
 from payments.api import access, events, health, payments, problems, webhooks
+from payments.api.express import Express
 from payments.api.front_door import FrontDoor, RequestLog
 from payments.api.parameters import refuse_stray_parameters
 from payments.api.ports import Ports
@@ -55,6 +56,7 @@ def create_app(settings: Settings, *, ops_port: int | None = None) -> FastAPI:
     app.state.limits = limits = Limits.of(settings)
     app.state.known = known = KnownCredentials()
     # The last one added is the outermost: without CORS headers no page could read the front door's problems.
+    app.add_middleware(Express, routers=[payments.router, webhooks.router])
     app.add_middleware(FrontDoor)
     app.add_middleware(RateLimits, limits=limits, known=known)
     app.add_middleware(Ports, ops_port=ops_port, ops_in_public=is_local)

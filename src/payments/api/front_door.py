@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from email.message import Message as MimeHeaders
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 64 * 1024
 LARGER_BODIES: Final = {"/webhook/toss": 256 * 1024}  # a whole payment with all its cancels
+PARSED_BODY: Final = "payments.parsed_body"  # where the scope has it
 LONGEST_CONTENT_TYPE: Final = 200  # characters; more only keeps its reader busy
 HAVE_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -83,9 +84,13 @@ class FrontDoor:
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
-        await self._app(scope, receive if body is None else _replay(body, receive), send)
+        if body is None:
+            await self._app(scope, receive, send)
+            return
+        scope[PARSED_BODY] = body.parsed
+        await self._app(scope, _replay(body.raw, receive), send)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | Response | None:
+    async def _body(self, scope: Scope, receive: Receive) -> "_ReadBody | Response | None":
         """The body, None where the method has none, or the refusal of the request."""
         headers = Headers(scope=scope)
         if not (_is_clear(scope.get("raw_path") or b"") and _is_clear(scope["query_string"])):
@@ -111,7 +116,12 @@ def _is_clear(part: bytes) -> bool:
     return _CONTROL.search(text) is None
 
 
-async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Response:
+class _ReadBody(NamedTuple):
+    raw: bytes
+    parsed: object
+
+
+async def _read(headers: Headers, receive: Receive, *, limit: int) -> _ReadBody | Response:
     if not _is_json(headers):
         return http_problem(415)
     declared = headers.get("content-length", "")
@@ -129,10 +139,9 @@ async def _read(headers: Headers, receive: Receive, *, limit: int) -> bytes | Re
             return http_problem(413)
     whole = bytes(body)
     try:
-        parse(whole)
+        return _ReadBody(whole, parse(whole))
     except NotStrictJson as error:
         return http_problem(400, detail=str(error))
-    return whole
 
 
 def _is_json(headers: Headers) -> bool:
@@ -142,6 +151,8 @@ def _is_json(headers: Headers) -> bool:
         return False
     if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
         return False
+    if given[0] == "application/json":  # as nearly everybody writes it
+        return True
     mime = MimeHeaders()
     mime["content-type"] = given[0]
     charsets = {str(value).lower() for name, value in mime.get_params([]) if name == "charset"}

@@ -149,13 +149,18 @@ def refusal(error: PaymentError) -> Response:
     return problem(status_of(type(error)), error.code, error.detail, extra=extra, headers=headers)
 
 
+def refused(request: Request, error: PaymentError) -> Response:
+    """The same, noted for the request's log line."""
+    request.scope["problem_code"] = error.code
+    return refusal(error)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of this application as a problem."""
 
     @app.exception_handler(PaymentError)
     async def _refused(request: Request, error: PaymentError) -> Response:
-        request.scope["problem_code"] = error.code  # for the request's log line
-        return refusal(error)
+        return refused(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:

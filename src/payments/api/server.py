@@ -23,6 +23,9 @@ from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
 
+# A request leaves thousands of objects behind and hardly a cycle among them. With the usual (700, 10, 10) their search
+# takes a sixth of the CPU.
+GC_THRESHOLDS: Final = (10_000, 20, 50)
 # What is being answered may take as long. Confirms that take longer are drained afterwards (app.DRAIN_LIMIT).
 GRACEFUL_SECONDS: Final = 4
 # When whoever has not finished is left behind. An orchestrator would kill a second later.
@@ -70,6 +73,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """A database that hangs would hold up the goodbyes to it for ever."""

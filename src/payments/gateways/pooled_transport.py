@@ -6,8 +6,8 @@ words, and a test sends every kind of failure through both.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from types import TracebackType
 from typing import Final
 
 import aiohttp
@@ -47,11 +47,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with _in_words_of_httpx():
+        with _IN_WORDS_OF_HTTPX:
             answer = await self._opened().request(
                 request.method,
                 URL(str(request.url), encoded=True),  # as it is: httpx has encoded it
-                headers=request.headers.multi_items(),
+                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=_timeout(request),
@@ -86,7 +86,7 @@ class _Body(httpx.AsyncByteStream):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _in_words_of_httpx():
+        with _IN_WORDS_OF_HTTPX:
             async for chunk in self._answer.content.iter_any():
                 yield chunk
 
@@ -103,16 +103,20 @@ def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
 
 async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Aiohttp repeats a GET by itself when the first one is lost, which nobody would count; our errors it lets pass."""
-    with _in_words_of_httpx():
+    with _IN_WORDS_OF_HTTPX:
         return await send(request)
 
 
-@contextmanager
-def _in_words_of_httpx() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        for kind, meaning in _MEANINGS:
+class _InWordsOfHttpx:
+    """Raises what aiohttp means by an error as httpx would have said it. Holds nothing, so that one does for all."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        for kind, meaning in _MEANINGS if error is not None else ():
             if isinstance(error, kind):
                 raise meaning(type(error).__name__) from error
-        raise
+
+
+_IN_WORDS_OF_HTTPX: Final = _InWordsOfHttpx()

@@ -1,6 +1,7 @@
 """The client of Toss Payments: asks, waits no longer than agreed, and gives every outcome as a value."""
 
 import asyncio
+import base64
 import math
 import random
 import re
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType, TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -47,6 +48,8 @@ from payments.gateways.toss_answers import (
 from payments.gateways.toss_codes import BADLY_ASKED, KEY_FAULTS
 from payments.gateways.toss_lists import read_page, transactions_query
 from payments.gateways.toss_wire import is_order_id, is_payment_key
+
+log = structlog.get_logger()
 
 MAX_BODY_BYTES: Final = 1_000_000  # a payment is about 2 kB
 MAX_LIST_BYTES: Final = 5_000_000  # a full page of transactions is about 0.5 MB
@@ -112,13 +115,12 @@ _paced_seconds = Histogram(
 class _Call(Generic[_Read]):
     name: str
     method: str
-    path: str
+    url: httpx.URL
     asked: Asked | None  # None: about no single payment
     read: Callable[[Reply], _Read]
     deadline: timedelta
     breaker: Breaker
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    params: Mapping[str, str] | None = None
     json: Mapping[str, object] | None = field(default=None, repr=False)  # a buyer's account may stand in it
     read_timeout: timedelta | None = None  # None: the client's
     longest_body: int = MAX_BODY_BYTES
@@ -174,6 +176,7 @@ class TossClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = _checked_base_url(base_url)
+        self._confirm_url = httpx.URL(f"{self._base_url}/v1/payments/confirm")
         self._deadline = deadline or read_timeout + _AROUND_READING
         self._look_up_deadline = look_up_deadline
         self._slot_wait = slot_wait
@@ -183,16 +186,11 @@ class TossClient:
         self._cancel_breaker = cancel_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._list_breaker = list_breaker or Breaker(failures=5, pause=timedelta(seconds=10))
         self._pace = Pace(math.inf if requests_per_second is None else requests_per_second)
-        self._http = httpx.AsyncClient(
-            base_url=self._base_url,
-            auth=httpx.BasicAuth(_checked_secret_key(secret_key), ""),
-            # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "payments"},
-            timeout=httpx.Timeout(read_timeout.total_seconds(), connect=connect_timeout.total_seconds()),
-            follow_redirects=False,
-            trust_env=False,  # a proxy or a certificate file from the environment could read the key
-            transport=transport or PooledTransport(max_connections=max_concurrent),
-        )
+        self._headers = _headers(_checked_secret_key(secret_key))
+        self._silences = {"connect": connect_timeout.total_seconds(), "read": read_timeout.total_seconds()}
+        # Requests go to the transport as they are. A client between them would add what none of them has, cookies,
+        # redirects, hooks and a flow of authentication, and take as long for it as for the call itself.
+        self._transport = transport or PooledTransport(max_connections=max_concurrent)
 
     def __repr__(self) -> str:
         return f"TossClient({self._base_url!r})"
@@ -206,7 +204,7 @@ class TossClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._transport.aclose()
 
     @property
     def is_available(self) -> bool:
@@ -226,7 +224,7 @@ class TossClient:
         call = _Call(
             "confirm",
             method="POST",
-            path="/v1/payments/confirm",
+            url=self._confirm_url,
             asked=asked,
             read=partial(read_confirm, asked=asked),
             deadline=self._deadline,
@@ -279,7 +277,7 @@ class TossClient:
         call = _Call(
             name,
             method="POST",
-            path=f"/v1/payments/{asked.payment_key}/cancel",
+            url=self._url(f"/v1/payments/{asked.payment_key}/cancel"),
             asked=asked,
             read=read,
             deadline=self._deadline,
@@ -320,12 +318,11 @@ class TossClient:
         call = _Call(
             "list_transactions",
             method="GET",
-            path="/v1/transactions",
+            url=self._url("/v1/transactions").copy_merge_params(transactions_query(since, until, after=after)),
             asked=None,
             read=partial(read_page, after=after),
             deadline=_LIST_DEADLINE,
             breaker=self._list_breaker,
-            params=transactions_query(since, until, after=after),
             read_timeout=_LIST_READ_TIMEOUT,
             longest_body=MAX_LIST_BYTES,
             patience=_LIST_PATIENCE,
@@ -336,7 +333,7 @@ class TossClient:
         call = _Call(
             name,
             method="GET",
-            path=path,
+            url=self._url(path),
             asked=asked,
             read=partial(read_look_up, asked=asked),
             deadline=self._look_up_deadline,
@@ -373,7 +370,7 @@ class TossClient:
         except NotInTime as far:
             # A slot is not kept for so long: confirms would find none.
             return Unknown(UnknownBecause.NOT_SENT, message="no turn in time", retry_after=far.left)
-        _paced_seconds.labels(call=call.name).observe(waited.total_seconds())
+        _paced(call.name).observe(waited.total_seconds())
         return await self._guarded(call, ends_at=ends_at + waited.total_seconds())
 
     async def _guarded(self, call: _Call[_Read], *, ends_at: float) -> _Read | Unknown:
@@ -422,30 +419,35 @@ class TossClient:
 
     async def _send(self, call: _Call[_Read]) -> Reply | Unknown:
         body = bytearray()
-        async with self._http.stream(
-            call.method,
-            call.path,
-            headers=call.headers,
-            params=call.params,
-            json=call.json,
-            timeout=self._timeout(call),
-        ) as response:
+        response = await self._transport.handle_async_request(self._request(call))
+        try:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 return Unknown(UnknownBecause.MALFORMED, message="compressed though asked not to")
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > call.longest_body:
                     return Unknown(UnknownBecause.MALFORMED, message="longer than any answer of Toss")
+        finally:
+            await response.aclose()
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), at=datetime.now(UTC), longest=LONGEST_RETRY_AFTER
         )
         return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
 
-    def _timeout(self, call: _Call[_Read]) -> httpx.Timeout:
-        usual = self._http.timeout
-        if call.read_timeout is None:
-            return usual
-        return httpx.Timeout(call.read_timeout.total_seconds(), connect=usual.connect)
+    def _request(self, call: _Call[_Read]) -> httpx.Request:
+        silences = self._silences
+        if call.read_timeout is not None:
+            silences = {**silences, "read": call.read_timeout.total_seconds()}
+        return httpx.Request(
+            call.method,
+            call.url,
+            headers=[*self._headers, *call.headers.items()],
+            json=call.json,
+            extensions={"timeout": silences},
+        )
+
+    def _url(self, path: str) -> httpx.URL:
+        return httpx.URL(f"{self._base_url}{path}")
 
 
 def _left_alone(call: _Call[_Read]) -> Unknown:
@@ -468,7 +470,19 @@ def _checked_base_url(text: str) -> str:
         or url.fragment
     ):
         raise ValueError("The address of Toss is a scheme, a host and perhaps a port.")
-    return str(url)
+    return str(url).rstrip("/")
+
+
+def _headers(secret_key: str) -> list[tuple[str, str]]:
+    # https://docs.tosspayments.com/reference/using-api/authorization: the key is the user name, without a password.
+    credentials = base64.b64encode(f"{secret_key}:".encode()).decode()
+    # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
+    return [
+        ("Accept", "application/json"),
+        ("Accept-Encoding", "identity"),
+        ("Authorization", f"Basic {credentials}"),
+        ("User-Agent", "payments"),
+    ]
 
 
 def _checked_secret_key(text: str) -> str:
@@ -545,29 +559,41 @@ def _is_failing(outcome: Reply | Unknown, answer: _AnyAnswer) -> bool:
     return isinstance(answer, Unknown) and answer.code in KEY_FAULTS
 
 
+# A child is looked up by its labels under a lock, which takes as long as counting does.
+@lru_cache(maxsize=200)
+def _answered(call: str, kind: str) -> Counter:
+    return _answers.labels(call=call, kind=kind)
+
+
+@lru_cache(maxsize=20)
+def _took(call: str) -> Histogram:
+    return _seconds.labels(call=call)
+
+
+@lru_cache(maxsize=20)
+def _paced(call: str) -> Histogram:
+    return _paced_seconds.labels(call=call)
+
+
 def _observe(call: _Call[_Read], answer: _AnyAnswer, *, seconds: float) -> None:
     kind = _kind(answer)
-    _answers.labels(call=call.name, kind=kind).inc()
-    _seconds.labels(call=call.name).observe(seconds)
-    log = structlog.get_logger().bind(
-        call=call.name,
-        kind=kind,
-        milliseconds=round(seconds * 1000),
-        **(_subject(call.asked) if call.asked else {}),
-    )
+    _answered(call.name, kind).inc()
+    _took(call.name).observe(seconds)
+    subject = _subject(call.asked) if call.asked else {}
+    said: dict[str, object] = {"call": call.name, "kind": kind, "milliseconds": round(seconds * 1000), **subject}
     match answer:
         case Unknown(code=None, message=message):
-            log.warning("pg.answer_unknown", code=None, message=message)
+            log.warning("pg.answer_unknown", **said, code=None, message=message)
         case Unknown(code=code):  # its message is the PG's own words, in which anything may be repeated
-            log.warning("pg.answer_unknown", code=code)
+            log.warning("pg.answer_unknown", **said, code=code)
         case RefundRefused(code=code, because=because) if code in BADLY_ASKED:
-            log.warning("pg.request_not_understood", code=code, because=because.value)
+            log.warning("pg.request_not_understood", **said, code=code, because=because.value)
         case RefundRefused(code=code, because=because):
-            log.info("pg.answered", code=code, because=because.value)
+            log.info("pg.answered", **said, code=code, because=because.value)
         case Declined(code=code):
-            log.info("pg.answered", code=code)
+            log.info("pg.answered", **said, code=code)
         case _:
-            log.info("pg.answered")
+            log.info("pg.answered", **said)
 
 
 def _subject(asked: Asked) -> dict[str, str | None]:

@@ -98,10 +98,7 @@ async def _promise(
 ) -> Promise | Confirmed:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
     at_once = await _promise_at_once(asked, hot=hot, lease=lease) if hot and pg.is_available else None
-    promise = at_once or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
-    if isinstance(promise, Promise):
-        log.info("payment.confirm_begun", order_id=asked.order_id, attempt=promise.payment.attempt)
-    return promise
+    return at_once or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
 
 
 async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease) -> Promise | None:
