@@ -3,11 +3,11 @@
 import asyncio
 import re
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Final, LiteralString, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 from sqlalchemy import BigInteger, Connection, Date, DateTime, Enum, MetaData, String, event
@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
-from sqlalchemy.util.concurrency import greenlet_spawn
 
 from payments.errors import (
     ConcurrentUpdate,
@@ -107,44 +106,53 @@ _LOST_RACE: Final = {"40001", "40P01"}  # serialization failure, deadlock
 _UNAVAILABLE: Final = re.compile(r"(08|53|58|XX)...|57P..|40003|25006|25P0[23]|26000|42P05|0A000|57014|55P03")
 
 
-def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
-    """An engine whose connections give up by themselves rather than hang.
+# Every connection gives up by itself rather than hang: 3 s to connect, 10 s for a statement, 2 s for a lock, 15 s for a
+# peer that fell silent.
+CONNECT: Final[dict[str, int | str]] = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "payments",
+    "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000"
+    " -c timezone=UTC",
+}
+PATIENCE: Final = timedelta(seconds=2)  # with a free connection
 
-    Limits: 2 s for a free connection, 3 s to connect, 10 s for a statement, 2 s for a lock, 15 s for a peer that
-    fell silent. A small pool is enough, since no connection is held while the PG is asked.
-    """
+
+def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
+    """An engine whose pool is small, which is enough, since no connection is held while the PG is asked."""
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=2,
+        pool_timeout=PATIENCE.total_seconds(),
         pool_use_lifo=True,
         hide_parameters=True,
-        connect_args={
-            "connect_timeout": 3,
-            "keepalives_idle": 10,
-            "keepalives_interval": 3,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15_000,
-            "application_name": "payments",
-            "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000"
-            " -c timezone=UTC",
-        },
+        connect_args=CONNECT,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_dead)
     return engine
 
 
 def _refuse_dead(connection: DBAPIConnection, _: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
-    """Leave a connection that the server has ended; the pool makes another one.
-
-    An idle one has nothing to read unless the server has said goodbye, so one look at the socket tells as much as a
-    question to the server would, which costs a round trip for each transaction.
-    """
-    looked_at = select.poll()
-    looked_at.register(connection.driver_connection.fileno(), select.POLLIN)
-    if looked_at.poll(0):
+    """Leave a connection that the server has ended; the pool makes another one."""
+    if has_ended(connection.driver_connection):
         raise DisconnectionError("the server has ended it")
+
+
+def has_ended(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether an idle connection is of no use any more.
+
+    It has nothing to read unless the server has said goodbye, so one look at the socket tells as much as a question to
+    the server would, which costs a round trip for each transaction.
+    """
+    if connection.closed:
+        return True
+    looked_at = select.poll()
+    looked_at.register(connection.fileno(), select.POLLIN)
+    return bool(looked_at.poll(0))
 
 
 def create_sessions(engine: AsyncEngine) -> Sessions:
@@ -179,48 +187,6 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
         raise translate(error) from None
 
 
-async def single(
-    engine: AsyncEngine, statement: LiteralString, parameters: Mapping[str, Any]
-) -> tuple[Any, ...] | None:
-    """One statement that is a transaction of its own; its first row, and committed when this returns.
-
-    It goes past SQLAlchemy to the driver, on a connection of the same pool: 75 us of CPU instead of 310, and one round
-    trip instead of three (docs/performance.md). For the hot path alone.
-
-    Raises:
-        ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `transaction`.
-    """
-    try:
-        held = await engine.raw_connection()
-    except (DBAPIError, PoolTimeout) as error:
-        raise translate(error) from None
-    connection = _driver_of(held)
-    is_whole = False
-    try:
-        await connection.set_autocommit(True)
-        row = await (await connection.execute(statement, parameters)).fetchone()
-        is_whole = True
-    except psycopg.Error as error:
-        is_whole = not connection.broken
-        raise _meaning(error, is_lost=connection.broken) from None
-    finally:
-        await _give_back(held, is_whole=is_whole)
-    return row
-
-
-async def _give_back(held: PoolProxiedConnection, *, is_whole: bool) -> None:
-    """To the pool as it was; what was cancelled in the middle of an answer, or lost, is closed."""
-    if not is_whole:
-        await greenlet_spawn(held.invalidate)
-        return
-    await _driver_of(held).set_autocommit(False)
-    await greenlet_spawn(held.close)
-
-
-def _driver_of(held: PoolProxiedConnection) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-    return cast("psycopg.AsyncConnection[tuple[Any, ...]]", held.driver_connection)
-
-
 async def insist(work: Callable[[], Awaitable[T]]) -> T:
     """Do `work`, a transaction that must not be given up lightly, again while it loses races or the database is away.
 
@@ -241,10 +207,11 @@ def translate(error: StaleDataError | DBAPIError | PoolTimeout) -> Exception:
         return ConcurrentUpdate()
     if isinstance(error, PoolTimeout):
         return DatabaseUnavailable()
-    return _meaning(error.orig, is_lost=error.connection_invalidated)
+    return meaning_of(error.orig, is_lost=error.connection_invalidated)
 
 
-def _meaning(error: BaseException | None, *, is_lost: bool) -> Exception:
+def meaning_of(error: BaseException | None, *, is_lost: bool) -> Exception:
+    """What the driver's own error means; `is_lost` where the connection is gone."""
     state = str(getattr(error, "sqlstate", None) or "")
     constraint = str(getattr(getattr(error, "diag", None), "constraint_name", None) or "")
     if constraint in CONSTRAINTS:

@@ -13,15 +13,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import inspect
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import configure_mappers
 
-from payments.db import single
 from payments.ids import new_id
+from payments.inbox import Incoming
 from payments.leases import Lease
 from payments.models import Move, Payment
 from payments.outbox import payload_of
 from payments.records import EventType
+from payments.reserve import Reserve, Row
 from payments.states import PaymentMethod, PaymentStatus
 
 _COLUMNS: Final = tuple(column.name for column in Payment.__table__.columns)
@@ -77,10 +77,36 @@ WITH kept AS (
 SELECT id FROM kept
 """  # noqa: S608 - names of our own columns
 
+# `queries.claim_unresolved`
+CLAIM_UNRESOLVED: Final = f"""
+WITH due AS (
+  SELECT id FROM payments WHERE status = 'PENDING' AND next_check_at <= now()
+  ORDER BY next_check_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE payments
+SET next_check_at = now() + %(lease)s, held_by = %(holder)s, version = version + 1
+FROM due WHERE payments.id = due.id
+RETURNING now(), {_ALL}
+"""  # noqa: S608 - names of our own columns
+
+# `inbox.store` and `inbox.webhook_secret`
+STORE_WEBHOOK: Final = """
+INSERT INTO received_webhooks
+  (id, dedupe_key, event_type, order_id, payment_key, transaction_key, status, transmission_id, verified_by, body,
+   received_at, attempts, next_attempt_at)
+VALUES
+  (%(id)s, %(dedupe_key)s, %(event_type)s, %(order_id)s, %(payment_key)s, %(transaction_key)s, %(status)s,
+   %(transmission_id)s, %(verified_by)s, %(body)s, now(), 0, now())
+ON CONFLICT (dedupe_key) DO NOTHING
+RETURNING id
+"""
+PROOF_BY_ORDER: Final = "SELECT webhook_secret FROM payments WHERE order_id = %(order_id)s"
+PROOF_BY_KEY: Final = "SELECT webhook_secret FROM payments WHERE payment_key = %(payment_key)s"
+
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A confirm that has been promised: its payment as it was committed, and when, by the database's clock."""
+class Held:
+    """A payment that this process holds, as it was committed, and when, by the database's clock."""
 
     payment: Payment  # of no session
     at: datetime
@@ -94,21 +120,20 @@ class Begun:
 class HotPath:
     """The statements, on the connections of one process."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, reserve: Reserve) -> None:
         configure_mappers()  # as the first session does, which there may not have been yet
-        self._engine = engine
+        self._reserve = reserve
 
     async def begin_confirm(
         self, order_id: str, payment_key: str, amount: int, *, buyer: str | None, confirm_key: str, lease: Lease
-    ) -> Begun | None:
+    ) -> Held | None:
         """`Payment.begin_confirm` of a first attempt, committed; None if there is anything else to say to this.
 
         Raises:
             PaymentKeyMismatch: another order has this key.
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
-        row = await single(
-            self._engine,
+        row = await self._reserve.run(
             BEGIN_CONFIRM,
             {
                 "order_id": order_id,
@@ -122,8 +147,7 @@ class HotPath:
         )
         if row is None:
             return None
-        at, *values = row
-        return Begun(_payment(dict(zip(_COLUMNS, values, strict=True))), at, time.monotonic())
+        return _held(row)
 
     async def write(self, payment: Payment, event_type: EventType, *, at: datetime) -> bool:
         """Commit what was done to a payment of no session, the rows of its history, and the message that tells of it.
@@ -135,8 +159,7 @@ class HotPath:
         """
         since, changes = payment.version, inspect(payment).committed_state.keys() & _COLUMNS
         payment.version += 1
-        written = await single(
-            self._engine,
+        written = await self._reserve.run(
             WRITE,
             {
                 "id": payment.id,
@@ -152,10 +175,46 @@ class HotPath:
         )
         return written is not None
 
+    async def claim_unresolved(self, *, lease: Lease, limit: int) -> list[Held]:
+        """The same as `queries.claim_unresolved`, in no particular order.
+
+        Raises:
+            ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        wanted = {"limit": limit, "lease": lease.length, "holder": lease.holder}
+        return [_held(row) for row in await self._reserve.run_all(CLAIM_UNRESOLVED, wanted)]
+
+    async def webhook_secret(self, *, order_id: str | None, payment_key: str | None) -> str | None:
+        """The same as `inbox.webhook_secret`.
+
+        Raises:
+            DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        if order_id is None and payment_key is None:
+            return None
+        statement = PROOF_BY_KEY if order_id is None else PROOF_BY_ORDER
+        row = await self._reserve.run(statement, {"order_id": order_id, "payment_key": payment_key})
+        secret: str | None = row[0] if row else None
+        return secret
+
+    async def store(self, event: Incoming) -> bool:
+        """The same as `inbox.store`, committed.
+
+        Raises:
+            DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        columns = {field.name: getattr(event, field.name) for field in fields(event)}
+        return await self._reserve.run(STORE_WEBHOOK, {"id": new_id(), **columns}) is not None
+
 
 def copy_of(payment: Payment) -> Payment:
     """The same payment, of no session, to be changed without the other one changing along."""
     return _payment({name: payment.__dict__[name] for name in _COLUMNS})
+
+
+def _held(row: Row) -> Held:
+    at, *values = row
+    return Held(_payment(dict(zip(_COLUMNS, values, strict=True))), at, time.monotonic())
 
 
 def _payment(values: dict[str, Any]) -> Payment:

@@ -172,8 +172,8 @@ async def _recover(worker: Worker) -> None:
     await _keep_busy(
         worker,
         Job.RECOVER,
-        recover.claim_due,
-        lambda one: recover.resolve(one, sessions=held.sessions, pg=held.pg),
+        partial(recover.claim_due, hot=held.hot),
+        lambda one: recover.resolve(one, sessions=held.sessions, hot=held.hot, pg=held.pg),
     )
 
 

@@ -206,11 +206,20 @@ def _ways_to_write(secret: str) -> Iterable[str]:
     return secret, in_json, quote(secret, safe=""), in_base64, base64.b64encode(in_bytes + b":").decode()
 
 
+@lru_cache(maxsize=512)
+def _names_a_key(name: str) -> bool:
+    return name.replace("_", "").lower() in {"paymentkey", "paymentkeyends"}
+
+
+@lru_cache(maxsize=512)
+def _names_an_id(name: str) -> bool:
+    return name.replace("_", "").lower().endswith("id")
+
+
 def _clean_named(text: str, name: str, *, longest: int) -> str:
-    plain = name.replace("_", "").lower()
-    if plain in {"paymentkey", "paymentkeyends"}:
+    if _names_a_key(name):
         return _printable(text[-_SHOWN_OF_KEY:])
-    if plain.endswith("id"):  # an order's number may have as many digits as a bank account
+    if _names_an_id(name):  # an order's number may have as many digits as a bank account
         return _printable(shorten(text, longest=longest, redacted=redact_credentials))
     return clean_text(text, longest=longest)
 

@@ -21,6 +21,7 @@ from payments.gateways.toss import TossClient
 from payments.hot_path import HotPath
 from payments.leases import Lease
 from payments.presence import Presence
+from payments.reserve import Reserve
 from payments.settings import Settings, SettingsInvalid
 
 API: Final = "api"  # the role in which a buyer may be waiting
@@ -78,6 +79,8 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
         engine = create_engine(settings.database_url.get_secret_value())
         stack.push_async_callback(engine.dispose)
         sessions = create_sessions(engine)
+        reserve = Reserve(settings.database_url.get_secret_value())
+        stack.push_async_callback(reserve.aclose)
         presence = Presence(role, sessions=sessions)
         pg = await stack.enter_async_context(
             TossClient(
@@ -92,7 +95,9 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
         identity = await stack.enter_async_context(_identity(settings)) if settings.jwt_jwks_url else None
         presence.start()
         stack.push_async_callback(presence.stop)
-        yield Resources(settings, engine, sessions, HotPath(engine), presence, pg, orders, subscriber, alerts, identity)
+        yield Resources(
+            settings, engine, sessions, HotPath(reserve), presence, pg, orders, subscriber, alerts, identity
+        )
 
 
 def _subscriber(settings: Settings) -> SubscriberClient:

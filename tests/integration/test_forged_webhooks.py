@@ -414,7 +414,12 @@ class TestFlood:
 async def received(event: Event, resources: Resources) -> None:
     trust = Trust((), takes_hints=True)
     await receive_webhook(
-        Delivery(as_sent(event)), read=read_event, trust=trust, at=datetime.now(UTC), sessions=resources.sessions
+        Delivery(as_sent(event)),
+        read=read_event,
+        trust=trust,
+        at=datetime.now(UTC),
+        sessions=resources.sessions,
+        hot=resources.hot,
     )
 
 

@@ -159,15 +159,18 @@ class TestFrozen:
         await lost_confirm(api, sandbox)
         await make_due(resources)
         frozen = await a_process(resources.sessions)
-        (one,) = await claim_due(sessions=resources.sessions, lease=Lease(LONG, frozen), limit=9)
+        (one,) = await claim_due(sessions=resources.sessions, hot=resources.hot, lease=Lease(LONG, frozen), limit=9)
         assert await freed(resources.sessions) == 0
 
         async def others_take_over() -> None:
             await fall_silent(resources.sessions, frozen, JUST_DEAD)
             assert await freed(resources.sessions) == 1
-            assert await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease) == 1
+            assert (
+                await recover(sessions=resources.sessions, hot=resources.hot, pg=resources.pg, lease=resources.pg_lease)
+                == 1
+            )
 
-        await resolve(one, sessions=resources.sessions, pg=Freezing(resources.pg, others_take_over))
+        await resolve(one, sessions=resources.sessions, hot=resources.hot, pg=Freezing(resources.pg, others_take_over))
 
         assert (await read(api))["status"] == "COMPLETED"
         assert await sandbox.captures() == [AMOUNT]

@@ -151,4 +151,6 @@ async def _leave_unknown(api: httpx.AsyncClient, sandbox: Sandbox, order_id: str
 
 
 async def _recover(resources: Resources) -> int:
-    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease, limit=7)
+    return await recover(
+        sessions=resources.sessions, hot=resources.hot, pg=resources.pg, lease=resources.pg_lease, limit=7
+    )

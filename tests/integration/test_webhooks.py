@@ -957,6 +957,7 @@ async def arrives(tale: Tale, step: int, resources: Resources) -> None:
             trust=Trust((), takes_hints=True),
             at=datetime.now(UTC),
             sessions=resources.sessions,
+            hot=resources.hot,
         )
 
 

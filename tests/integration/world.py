@@ -163,7 +163,7 @@ async def make_due(resources: Resources) -> None:
 
 async def recover_now(resources: Resources) -> int:
     await make_due(resources)
-    return await recover(sessions=resources.sessions, pg=resources.pg, lease=resources.pg_lease)
+    return await recover(sessions=resources.sessions, hot=resources.hot, pg=resources.pg, lease=resources.pg_lease)
 
 
 async def watch_now(resources: Resources) -> int:

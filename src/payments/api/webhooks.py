@@ -106,7 +106,9 @@ async def _receive_in_turn(delivery: Delivery, resources: Resources) -> Received
     except TimeoutError:
         raise DatabaseUnavailable from None
     try:
-        return await receive_webhook(delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions)
+        return await receive_webhook(
+            delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions, hot=resources.hot
+        )
     finally:
         resources.webhook_slots.release()
 

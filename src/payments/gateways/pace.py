@@ -63,6 +63,8 @@ class Pace:
             NotInTime: The turn would come later than `patience` allows.
         """
         began = self._clock()
+        if not self._interval and self._held_until <= began:  # as they come, and nobody has asked for quiet
+            return timedelta()
         ends_at = began + patience.total_seconds()
         heeds_until = began + longest_hold.total_seconds()
         while True:

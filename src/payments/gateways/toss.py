@@ -353,8 +353,7 @@ class TossClient:
             return _left_alone(call)  # without queueing first
         ends_at = asyncio.get_running_loop().time() + call.deadline.total_seconds()
         try:
-            async with asyncio.timeout(min(self._slot_wait, call.deadline).total_seconds()):
-                await self._slots.acquire()
+            await self._take_slot(min(self._slot_wait, call.deadline))
         except TimeoutError:
             # Says nothing about Toss, so the breaker does not hear of it.
             return Unknown(UnknownBecause.NOT_SENT, message="no free slot")
@@ -362,6 +361,13 @@ class TossClient:
             return await self._in_turn(call, ends_at=ends_at)
         finally:
             self._slots.release()
+
+    async def _take_slot(self, patience: timedelta) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once
+            return
+        async with asyncio.timeout(patience.total_seconds()):
+            await self._slots.acquire()
 
     async def _in_turn(self, call: _Call[_Read], *, ends_at: float) -> _Read | Unknown:
         """The pace: Toss has a limit, and tells whoever crosses it to be quiet for a while."""

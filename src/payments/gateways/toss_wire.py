@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Final, Literal, Never, TypeVar
 from urllib.parse import urlsplit
@@ -13,11 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     TypeAdapter,
     ValidationError,
-    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 from payments.card_numbers import has_card_number, mask
 from payments.gateways.pg import PgCancel, PgPayment, PgStatus, PgTransaction, PgVirtualAccount
@@ -146,12 +146,11 @@ def _web_address(value: str) -> str:
     return value
 
 
-def _none_if_unreadable(value: object, read: Callable[[object], _Read]) -> _Read | None:
-    # What does not decide about money must not make the money unknown.
-    try:
-        return read(value)
-    except ValidationError:
-        return None
+class _NoneIfUnreadable:
+    """What does not decide about money must not make the money unknown."""
+
+    def __get_pydantic_core_schema__(self, kind: object, shape_of: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(shape_of(kind), default=None, on_error="default")
 
 
 _Won = Annotated[int, BeforeValidator(_whole_won)]
@@ -161,7 +160,7 @@ _Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
 _Message = Annotated[str, AfterValidator(clean_message)]
 _Code = Annotated[str, AfterValidator(_code)]
 _TransactionKey = Annotated[str, AfterValidator(_transaction_key)]
-_Lenient = WrapValidator(_none_if_unreadable)
+_Lenient = _NoneIfUnreadable()
 
 
 class _Wire(BaseModel):

@@ -1,5 +1,6 @@
 """The only way in which an answer of the PG changes a payment; confirm, webhooks and recovery all end here."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
+from payments.errors import ConcurrentUpdate, Unavailable
 from payments.gateways.pg import (
     Answer,
     Approved,
@@ -20,6 +22,7 @@ from payments.gateways.pg import (
     Unknown,
     UnknownBecause,
 )
+from payments.hot_path import Held, HotPath, copy_of
 from payments.ids import new_id
 from payments.leases import Lease
 from payments.models import FIRST_DEPOSIT_CHECK, Payment, VirtualAccount
@@ -88,12 +91,23 @@ async def record(
             await _record_unknown(session, payment, answer, is_fresh=is_fresh, at=at)
 
 
-def record_alone(payment: Payment, answer: Answer, *, cause: Cause, at: datetime) -> EventType | None:
-    """Apply an answer that changes the payment and nothing else; what the order service is to be told of it.
+async def record_at_once(held: Held, answer: Answer, *, cause: Cause, hot: HotPath) -> Payment | None:
+    """Apply what the PG said about a PENDING payment that this process holds, by one statement; the payment then.
 
-    None where it takes more than that, or nothing is to be told: then nothing was changed, and `record` knows what to
-    do. The payment is PENDING, and the answer is about it as it stands; it may be of no session.
+    None if `record` has to do it, which finds out how the payment stands: the answer changes more than the payment
+    itself, somebody else has changed it meanwhile, or the database did not say whether it was written.
     """
+    payment, at = copy_of(held.payment), held.now()
+    told = _record_alone(payment, answer, cause=cause, at=at)
+    with suppress(ConcurrentUpdate, Unavailable):
+        if told is not None and await hot.write(payment, told, at=at):
+            _log_told(payment, told, cause=cause)
+            return payment
+    return None
+
+
+def _record_alone(payment: Payment, answer: Answer, *, cause: Cause, at: datetime) -> EventType | None:
+    """What the order service is to be told then; None where the payment alone is not enough, and was not changed."""
     match answer:
         case Approved(payment=held) if held.virtual_account is None and _is_whole(payment, held):
             return _capture(payment, held, cause=cause, at=at)
@@ -207,11 +221,10 @@ def _fail(payment: Payment, code: str, reason: str, *, cause: Cause, at: datetim
 
 async def _tell(session: AsyncSession, payment: Payment, event_type: EventType, *, cause: Cause, at: datetime) -> None:
     await announce(session, payment, event_type, at=at)
-    log_told(payment, event_type, cause=cause)
+    _log_told(payment, event_type, cause=cause)
 
 
-def log_told(payment: Payment, event_type: EventType, *, cause: Cause) -> None:
-    """What was announced of a payment, for the log."""
+def _log_told(payment: Payment, event_type: EventType, *, cause: Cause) -> None:
     match event_type:
         case EventType.COMPLETED:
             log.info("payment.completed", order_id=payment.order_id, amount=payment.amount, cause=cause.value)

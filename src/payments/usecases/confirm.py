@@ -22,12 +22,12 @@ from payments.errors import (
     Unavailable,
 )
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
-from payments.hot_path import Begun, HotPath, copy_of
+from payments.hot_path import Held, HotPath
 from payments.leases import Lease
 from payments.models import Payment, Refund
 from payments.queries import failure_of_attempt, get_payment, get_payment_to_change, refunds_of
 from payments.states import EVER_CAPTURED, Cause, PaymentStatus
-from payments.usecases.answers import Question, log_told, note_mismatch, record, record_alone
+from payments.usecases.answers import Question, note_mismatch, record, record_at_once
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Promise:
 
     confirm_key: str = field(repr=False)
     payment: Payment  # PENDING, as it was committed
-    begun: Begun | None = None  # where the hot path did it
+    held: Held | None = None  # where the hot path did it
 
 
 async def _promise(
@@ -104,11 +104,11 @@ async def _promise(
 async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease) -> Promise | None:
     confirm_key = secrets.token_urlsafe(32)
     with suppress(ConcurrentUpdate):
-        begun = await hot.begin_confirm(
+        held = await hot.begin_confirm(
             *(asked.order_id, asked.payment_key, asked.amount), buyer=asked.buyer, confirm_key=confirm_key, lease=lease
         )
-        if begun is not None:
-            return Promise(confirm_key, begun.payment, begun)
+        if held is not None:
+            return Promise(confirm_key, held.payment, held)
     return None
 
 
@@ -172,7 +172,7 @@ async def _ask_and_record(
     answer = await pg.confirm(
         asked.payment_key, order_id=asked.order_id, amount=asked.amount, idempotency_key=promise.confirm_key
     )
-    if hot and promise.begun and (payment := await _record_at_once(promise.begun, answer, hot=hot)):
+    if hot and promise.held and (payment := await record_at_once(promise.held, answer, cause=Cause.API, hot=hot)):
         return Confirmed(payment)
     mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
     if isinstance(answer, Unknown) and answer.was_sent:
@@ -184,17 +184,6 @@ async def _ask_and_record(
         # The money may have been taken, so this is no error to the buyer: it is not known yet, and asked again.
         log.exception("confirm.not_recorded", order_id=asked.order_id)
         return Confirmed(promise.payment)
-
-
-async def _record_at_once(begun: Begun, answer: Answer, *, hot: HotPath) -> Payment | None:
-    """The payment with the answer in it; None if the plain path has to record it, which finds out what was done."""
-    payment, at = copy_of(begun.payment), begun.now()
-    told = record_alone(payment, answer, cause=Cause.API, at=at)
-    with suppress(ConcurrentUpdate, Unavailable):
-        if told is not None and await hot.write(payment, told, at=at):
-            log_told(payment, told, cause=Cause.API)
-            return payment
-    return None
 
 
 async def _record(

@@ -14,6 +14,7 @@ from payments import inbox
 from payments.card_numbers import mask_json
 from payments.db import Sessions, transaction
 from payments.errors import WebhookNotGenuine
+from payments.hot_path import HotPath
 from payments.inbox import Incoming, VerifiedBy
 from payments.signing import is_same, is_signed_by, is_signed_by_toss
 
@@ -74,7 +75,13 @@ class Received:
 
 
 async def receive_webhook(
-    delivery: Delivery, *, read: Callable[[bytes], PgEvent], trust: Trust, at: datetime, sessions: Sessions
+    delivery: Delivery,
+    *,
+    read: Callable[[bytes], PgEvent],
+    trust: Trust,
+    at: datetime,
+    sessions: Sessions,
+    hot: HotPath | None,
 ) -> Received:
     """Store an event once, whether or not it is about a payment of ours; it is there when this returns.
 
@@ -87,14 +94,40 @@ async def receive_webhook(
     """
     signed = is_signed(delivery, trust, at=at)
     event = read(delivery.body)
-    async with transaction(sessions) as session:
-        verified_by = VerifiedBy.SIGNATURE if signed else await _proof(session, event)
-        if verified_by is VerifiedBy.LOOKUP and not trust.takes_hints:
-            raise WebhookNotGenuine
-        is_new = await inbox.store(session, _incoming(event, delivery, verified_by))
+    if hot is not None:
+        received = await _store(event, delivery, signed=signed, trust=trust, books=hot)
+    else:
+        async with transaction(sessions) as session:
+            received = await _store(event, delivery, signed=signed, trust=trust, books=_PlainBooks(session))
     # By names of ours alone: whoever sends a hint may write what they like for its type.
     shown = event.event_type if event.event_type in ACTED_ON else "other"
-    log.info("webhook.received", type=shown, verified_by=verified_by.value, is_new=is_new)
+    log.info("webhook.received", type=shown, verified_by=received.verified_by.value, is_new=received.is_new)
+    return received
+
+
+class _Books(Protocol):
+    """Where it is looked up what proves an event, and where the event is kept."""
+
+    async def webhook_secret(self, *, order_id: str | None, payment_key: str | None) -> str | None: ...
+    async def store(self, event: Incoming) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainBooks:
+    session: AsyncSession
+
+    async def webhook_secret(self, *, order_id: str | None, payment_key: str | None) -> str | None:
+        return await inbox.webhook_secret(self.session, order_id=order_id, payment_key=payment_key)
+
+    async def store(self, event: Incoming) -> bool:
+        return await inbox.store(self.session, event)
+
+
+async def _store(event: PgEvent, delivery: Delivery, *, signed: bool, trust: Trust, books: _Books) -> Received:
+    verified_by = VerifiedBy.SIGNATURE if signed else await _proof(event, books)
+    if verified_by is VerifiedBy.LOOKUP and not trust.takes_hints:
+        raise WebhookNotGenuine
+    is_new = await books.store(_incoming(event, delivery, verified_by))
     return Received(event.event_type, verified_by, is_new)
 
 
@@ -116,10 +149,10 @@ def is_signed(delivery: Delivery, trust: Trust, *, at: datetime) -> bool:
     return bool(delivery.signatures or delivery.toss_signatures)
 
 
-async def _proof(session: AsyncSession, event: PgEvent) -> VerifiedBy:
+async def _proof(event: PgEvent, books: _Books) -> VerifiedBy:
     if not event.secret:
         return VerifiedBy.LOOKUP
-    stored = await inbox.webhook_secret(session, order_id=event.order_id, payment_key=event.payment_key)
+    stored = await books.webhook_secret(order_id=event.order_id, payment_key=event.payment_key)
     # Compared also where there is none, so that the time of an answer does not tell whether there is.
     knows_it = is_same(event.secret, stored or "")
     return VerifiedBy.SECRET if knows_it and stored else VerifiedBy.LOOKUP

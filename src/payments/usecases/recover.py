@@ -13,13 +13,14 @@ from payments import discrepancies
 from payments.db import RACES, Sessions, transaction
 from payments.errors import ConcurrentUpdate
 from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
+from payments.hot_path import Held, HotPath
 from payments.leases import Lease
 from payments.models import Payment
 from payments.queries import claim_pending, claim_unresolved, claim_watched, database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases import give_up
-from payments.usecases.answers import Question, record
+from payments.usecases.answers import Question, record, record_at_once
 from payments.usecases.promises import GIVE_UP_AFTER, OpenCancel, open_cancel
 
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ class Unresolved:
     amount: int
     age: timedelta  # since the confirm began, by the database's clock
     version: int
+    held: Held | None = None  # where the hot path claimed it
 
     @property
     def question(self) -> Question:
@@ -72,11 +74,14 @@ class Recovered:
     age: timedelta  # since the confirm began
 
 
-async def claim_due(*, sessions: Sessions, lease: Lease, limit: int) -> Sequence[Unresolved]:
+async def claim_due(*, sessions: Sessions, hot: HotPath | None, lease: Lease, limit: int) -> Sequence[Unresolved]:
     """Take up to `limit` payments whose outcome is due to be asked for, away from every other worker.
 
     `lease` must be longer than the PG's deadlines for a look-up and a confirm together.
     """
+    if hot is not None:
+        claimed = await hot.claim_unresolved(lease=lease, limit=limit)
+        return [_unresolved(held.payment, now=held.at, held=held) for held in claimed]
     async with transaction(sessions) as session:
         now = await database_now(session)
         due = await claim_unresolved(session, now=now, lease=lease, limit=limit)
@@ -91,13 +96,13 @@ async def claim_due_watches(*, sessions: Sessions, lease: Lease, limit: int) -> 
         return [_watched(payment) for payment in due]
 
 
-async def recover(*, sessions: Sessions, pg: PaymentGateway, lease: Lease, limit: int = 50) -> int:
+async def recover(*, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway, lease: Lease, limit: int = 50) -> int:
     """Ask about the payments that are due, at most `limit`; answers how many were decided.
 
     Any number of workers may do this at once. A worker that dies gives its payments back.
     """
-    claimed = await claim_due(sessions=sessions, lease=lease, limit=limit)
-    outcomes = await asyncio.gather(*(resolve(one, sessions=sessions, pg=pg) for one in claimed))
+    claimed = await claim_due(sessions=sessions, hot=hot, lease=lease, limit=limit)
+    outcomes = await asyncio.gather(*(resolve(one, sessions=sessions, hot=hot, pg=pg) for one in claimed))
     return sum(outcome.status is not PaymentStatus.PENDING for outcome in outcomes)
 
 
@@ -115,7 +120,7 @@ async def recover_all(
     recovered: list[Recovered] = []
     for start in range(0, len(claimed), AT_ONCE):
         batch = claimed[start : start + AT_ONCE]
-        recovered += await asyncio.gather(*(resolve(one, sessions=sessions, pg=pg) for one in batch))
+        recovered += await asyncio.gather(*(resolve(one, sessions=sessions, hot=None, pg=pg) for one in batch))
         if progress is not None:
             progress(len(recovered), len(claimed))
     return recovered
@@ -140,10 +145,10 @@ async def look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: Pay
         log.exception("recovery.failed", order_id=one.order_id, error=type(error).__name__)
 
 
-async def resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> Recovered:
+async def resolve(one: Unresolved, *, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway) -> Recovered:
     """Ask about one payment that was claimed. Never raises: it comes back when its lease ends."""
     try:
-        payment = await _resolve(one, sessions=sessions, pg=pg)
+        payment = await _resolve(one, sessions=sessions, hot=hot, pg=pg)
     except Exception as error:  # one bad row never stops the others
         log.exception("recovery.failed", order_id=one.order_id, error=type(error).__name__)
         return Recovered(one.order_id, one.amount, PaymentStatus.PENDING, type(error).__name__, one.age)
@@ -168,8 +173,10 @@ async def _look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: Pa
     raise ConcurrentUpdate
 
 
-async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> Payment:
+async def _resolve(one: Unresolved, *, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway) -> Payment:
     answer = await _ask(one, pg=pg)
+    if hot and one.held and (at_once := await record_at_once(one.held, answer, cause=Cause.RECOVERY, hot=hot)):
+        return at_once
     for _ in range(RACES):
         try:
             async with transaction(sessions) as session:
@@ -203,7 +210,7 @@ async def _call_a_person(session: AsyncSession, payment: Payment, *, at: datetim
     await discrepancies.note(session, DiscrepancyKind.UNRESOLVED_24H, payment, theirs=theirs, at=at)
 
 
-def _unresolved(payment: Payment, *, now: datetime) -> Unresolved:
+def _unresolved(payment: Payment, *, now: datetime, held: Held | None = None) -> Unresolved:
     if payment.payment_key is None or payment.confirm_key is None or payment.pending_since is None:
         raise AssertionError("a PENDING payment has its keys; the database checks it")
     return Unresolved(
@@ -213,6 +220,7 @@ def _unresolved(payment: Payment, *, now: datetime) -> Unresolved:
         amount=payment.amount,
         age=now - payment.pending_since,
         version=payment.version,
+        held=held,
     )
 
 
