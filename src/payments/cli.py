@@ -135,7 +135,7 @@ def _worker(_: argparse.Namespace) -> int:
 
 
 def _migrate(_: argparse.Namespace) -> int:
-    from payments.schema import NotTheOwner, expected_revision, migrate  # noqa: PLC0415 - the same for Alembic
+    from payments.schema import HEAD, NotTheOwner, migrate  # noqa: PLC0415 - the same for Alembic
 
     try:
         roles = migrate(settings_from_environment(log_to=sys.stderr).database_url.get_secret_value())
@@ -149,7 +149,7 @@ def _migrate(_: argparse.Namespace) -> int:
     except NotTheOwner:
         print("payments: the role of DATABASE_URL may not change the tables: migrate as their owner", file=sys.stderr)
         return USAGE_WRONG
-    print(f"The database is at {expected_revision()}.")
+    print(f"The database is at {HEAD}.")
     if roles:
         print(f"Roles that have their rights: {', '.join(roles)}.")
     return DONE

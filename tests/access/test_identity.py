@@ -12,14 +12,8 @@ import pytest
 import respx
 from cryptography.hazmat.primitives import serialization
 
-from payments.gateways.identity import (
-    KEPT_FOR,
-    LONGEST_TOKEN,
-    Identified,
-    IdentityUnreachable,
-    JwksClient,
-    NotIdentified,
-)
+from payments.gateways.identity import Identified, IdentityUnreachable, NotIdentified
+from payments.gateways.jwks import KEPT_FOR, LONGEST_TOKEN, JwksClient
 from tests.access.identity import (
     AUDIENCE,
     CURVE_KEY,

@@ -12,7 +12,7 @@ from payments.db import DatabaseRefused, transaction
 from payments.errors import DatabaseUnavailable
 from payments.figures import publish, read_figures
 from payments.queries import overdue_jobs
-from payments.schema import expected_revision, is_read_only, present_revision
+from payments.schema import HEAD, is_read_only, present_revision
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ async def ready(resources: FromResources, response: Response) -> dict[str, objec
     checks = {"database": "ok", "schema": "ok", "jobs": "ok"}
     try:
         async with transaction(resources.sessions) as session:
-            if await present_revision(session) != expected_revision():
+            if await present_revision(session) != HEAD:
                 checks |= {"schema": "not at head: run `payments migrate`", "jobs": "unknown"}
             elif overdue := await overdue_jobs(session, patience=resources.age):
                 checks["jobs"] = f"overdue: {', '.join(overdue)}; is `payments worker` running?"

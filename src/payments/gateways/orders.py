@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from payments.card_numbers import mask
+from payments.gateways.bounded import Unreadable, read_bounded
 
 log = structlog.get_logger()
 
@@ -229,15 +230,11 @@ class OrdersClient:
             raise _NoAnswer(type(error).__name__) from error
 
     async def _send(self, asked: _Request, *, longest: int) -> tuple[int, bytes]:
-        body = bytearray()
         async with self._http.stream(asked.method, asked.path, params=asked.params, json=asked.json) as response:
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise _NoAnswer("compressed though asked not to")
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > longest:
-                    raise _NoAnswer("the answer is too large")
-        return response.status_code, bytes(body)
+            try:
+                return response.status_code, await read_bounded(response, longest=longest)
+            except Unreadable as error:
+                raise _NoAnswer(str(error)) from None
 
 
 def _read(shape: type[_Shape], status: int, body: bytes) -> _Shape:

@@ -17,6 +17,7 @@ import httpx
 import structlog
 from prometheus_client import Counter, Histogram
 
+from payments.gateways.bounded import Unreadable, read_bounded
 from payments.gateways.breaker import Breaker
 from payments.gateways.pace import NotInTime, Pace
 from payments.gateways.pg import (
@@ -424,21 +425,17 @@ class TossClient:
         return not_sent
 
     async def _send(self, call: _Call[_Read]) -> Reply | Unknown:
-        body = bytearray()
         response = await self._transport.handle_async_request(self._request(call))
         try:
-            if response.headers.get("Content-Encoding", "identity") != "identity":
-                return Unknown(UnknownBecause.MALFORMED, message="compressed though asked not to")
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > call.longest_body:
-                    return Unknown(UnknownBecause.MALFORMED, message="longer than any answer of Toss")
+            body = await read_bounded(response, longest=call.longest_body)
+        except Unreadable as error:
+            return Unknown(UnknownBecause.MALFORMED, message=str(error))
         finally:
             await response.aclose()
         retry_after = parse_retry_after(
             response.headers.get("Retry-After"), at=datetime.now(UTC), longest=LONGEST_RETRY_AFTER
         )
-        return Reply(status=response.status_code, body=bytes(body), retry_after=retry_after)
+        return Reply(status=response.status_code, body=body, retry_after=retry_after)
 
     def _request(self, call: _Call[_Read]) -> httpx.Request:
         silences = self._silences
