@@ -10,15 +10,13 @@ import json
 import time
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Final
-
-from sqlalchemy import inspect
-from sqlalchemy.orm import configure_mappers
+from types import FunctionType
+from typing import Any, Final, cast
 
 from payments.ids import new_id
 from payments.inbox import Incoming
 from payments.leases import Lease
-from payments.models import Move, Payment
+from payments.models import AskedAbout, Move, Payment
 from payments.outbox import payload_of
 from payments.records import EventType
 from payments.reserve import Reserve, Row
@@ -32,7 +30,18 @@ _CHANGEABLE: Final = ", ".join(
 )
 _MOVE: Final = tuple(field.name for field in fields(Move))
 _AS_JSON: Final = json.JSONEncoder(default=str)  # times and ids as PostgreSQL reads them
-_MANAGER: Final = inspect(Payment).class_manager
+# The rules of a payment without SQLAlchemy's bookkeeping of every attribute that is read or set, which a payment of no
+# session has no use for: 0.08 ms of a confirm.
+_Free: Final = type(
+    "FreePayment",
+    (),
+    {
+        name: member
+        for kind in (AskedAbout, Payment)
+        for name, member in vars(kind).items()
+        if isinstance(member, FunctionType | property) and name != "__init__"
+    },
+)
 _READ: Final = {"status": PaymentStatus, "method": PaymentMethod}
 
 # `begin_confirm` of a first attempt. Later attempts, which have a history of keys, take the plain path.
@@ -121,7 +130,6 @@ class HotPath:
     """The statements, on the connections of one process."""
 
     def __init__(self, reserve: Reserve) -> None:
-        configure_mappers()  # as the first session does, which there may not have been yet
         self._reserve = reserve
 
     async def begin_confirm(
@@ -149,22 +157,23 @@ class HotPath:
             return None
         return _held(row)
 
-    async def write(self, payment: Payment, event_type: EventType, *, at: datetime) -> bool:
-        """Commit what was done to a payment of no session, the rows of its history, and the message that tells of it.
+    async def write(self, payment: Payment, event_type: EventType, *, since: Held, at: datetime) -> bool:
+        """Commit what was done to a copy of a held payment, its new history, and the message that tells of it.
 
-        False if it has been changed by somebody else since it was read; nothing is written then.
+        False if the payment has been changed by somebody else since it was held; nothing is written then.
 
         Raises:
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
-        since, changes = payment.version, inspect(payment).committed_state.keys() & _COLUMNS
+        before = since.payment
+        changes = {name: value for name in _COLUMNS if (value := getattr(payment, name)) != getattr(before, name)}
         payment.version += 1
         written = await self._reserve.run(
             WRITE,
             {
                 "id": payment.id,
-                "version": since,
-                "changes": _AS_JSON.encode({name: getattr(payment, name) for name in changes}),
+                "version": before.version,
+                "changes": _AS_JSON.encode(changes),
                 "moves": _AS_JSON.encode([{name: getattr(move, name) for name in _MOVE} for move in payment.new_moves]),
                 "message_id": new_id(),
                 "sequence": payment.last_sequence,
@@ -208,8 +217,8 @@ class HotPath:
 
 
 def copy_of(payment: Payment) -> Payment:
-    """The same payment, of no session, to be changed without the other one changing along."""
-    return _payment({name: payment.__dict__[name] for name in _COLUMNS})
+    """A held payment once more, to be changed without the first one changing along."""
+    return _payment({name: getattr(payment, name) for name in _COLUMNS})
 
 
 def _held(row: Row) -> Held:
@@ -218,9 +227,8 @@ def _held(row: Row) -> Held:
 
 
 def _payment(values: dict[str, Any]) -> Payment:
-    """A payment of no session; made past the constructor, which would take each value for a change."""
     for name, kind in _READ.items():
         values[name] = kind(values[name])
-    payment: Payment = _MANAGER.new_instance()
+    payment = _Free()
     payment.__dict__.update(values)
-    return payment
+    return cast("Payment", payment)

@@ -28,6 +28,11 @@ API: Final = "api"  # the role in which a buyer may be waiting
 WORKER: Final = "worker"
 COMMAND: Final = "command"
 
+# Calls to the PG under way at the same time. A buyer waits for each of the API's, and they hold nothing but a socket:
+# when the PG takes a second for each, a busy shop has hundreds.
+BUYERS_CALLS: Final = 600
+OTHER_CALLS: Final = 50
+
 # Webhooks stored at the same time: half of the connections, so that a flood of them leaves the buyers the other half.
 WEBHOOKS_AT_ONCE: Final = 4
 
@@ -87,6 +92,7 @@ async def open_resources(settings: Settings, *, role: str) -> AsyncIterator[Reso
                 base_url=settings.toss_api_url,
                 secret_key=settings.toss_secret_key.get_secret_value(),
                 read_timeout=settings.toss_read_timeout,
+                max_concurrent=BUYERS_CALLS if role == API else OTHER_CALLS,
                 requests_per_second=None if role == API else settings.toss_worker_rate,
             )
         )

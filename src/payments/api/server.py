@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from payments.api.app import create_app
 from payments.api.edge import MAX_CONNECTIONS, OPS_CONNECTIONS, Edge, protocol_of
 from payments.api.security_headers import as_raw, security_headers
+from payments.resources import BUYERS_CALLS
 from payments.settings import Environment, Settings
 
 log = structlog.get_logger()
@@ -30,7 +31,7 @@ GC_THRESHOLDS: Final = (10_000, 20, 50)
 GRACEFUL_SECONDS: Final = 4
 # When whoever has not finished is left behind. An orchestrator would kill a second later.
 LAST_SECONDS: Final = 9
-# Besides connections: the database, the PG, the order service, the log and what Python itself holds.
+# Besides connections, and the calls to the PG: the database, the order service, the log and what Python itself holds.
 OTHER_FILES: Final = 150
 
 
@@ -109,7 +110,8 @@ def _listen(address: Address, *, backlog: int) -> socket.socket:
 def _raise_file_limit() -> int:
     """Take all the open files that the system grants: the usual limit is made for programs with few sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + OPS_CONNECTIONS + OTHER_FILES if hard == resource.RLIM_INFINITY else hard
+    most = MAX_CONNECTIONS + BUYERS_CALLS + OPS_CONNECTIONS + OTHER_FILES
+    wanted = most if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
@@ -120,7 +122,9 @@ def _most_connections(files: int) -> int:
     """As many as there are files for: a process that cannot accept any more can refuse nobody either."""
     if files == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, files - OPS_CONNECTIONS - OTHER_FILES))
+    spare = files - OPS_CONNECTIONS - OTHER_FILES
+    # A connection has the PG called for one buyer at a time, so that there are never more calls than connections.
+    return max(1, min(MAX_CONNECTIONS, max(spare - BUYERS_CALLS, spare // 2)))
 
 
 def _end_now() -> None:

@@ -441,13 +441,11 @@ class TossClient:
         silences = self._silences
         if call.read_timeout is not None:
             silences = {**silences, "read": call.read_timeout.total_seconds()}
-        return httpx.Request(
-            call.method,
-            call.url,
-            headers=[*self._headers, *call.headers.items()],
-            json=call.json,
-            extensions={"timeout": silences},
+        request = httpx.Request(
+            call.method, call.url, headers=self._headers, json=call.json, extensions={"timeout": silences}
         )
+        request.headers.update(call.headers)
+        return request
 
     def _url(self, path: str) -> httpx.URL:
         return httpx.URL(f"{self._base_url}{path}")
@@ -476,16 +474,18 @@ def _checked_base_url(text: str) -> str:
     return str(url).rstrip("/")
 
 
-def _headers(secret_key: str) -> list[tuple[str, str]]:
+def _headers(secret_key: str) -> httpx.Headers:
     # https://docs.tosspayments.com/reference/using-api/authorization: the key is the user name, without a password.
     credentials = base64.b64encode(f"{secret_key}:".encode()).decode()
-    # identity: a compressed answer could unfold to a thousand times its size before the cap is noticed.
-    return [
-        ("Accept", "application/json"),
-        ("Accept-Encoding", "identity"),
-        ("Authorization", f"Basic {credentials}"),
-        ("User-Agent", "payments"),
-    ]
+    return httpx.Headers(
+        {
+            "Accept": "application/json",
+            # A compressed answer could unfold to a thousand times its size before the cap is noticed.
+            "Accept-Encoding": "identity",
+            "Authorization": f"Basic {credentials}",
+            "User-Agent": "payments",
+        }
+    )
 
 
 def _checked_secret_key(text: str) -> str:

@@ -100,7 +100,7 @@ async def record_at_once(held: Held, answer: Answer, *, cause: Cause, hot: HotPa
     payment, at = copy_of(held.payment), held.now()
     told = _record_alone(payment, answer, cause=cause, at=at)
     with suppress(ConcurrentUpdate, Unavailable):
-        if told is not None and await hot.write(payment, told, at=at):
+        if told is not None and await hot.write(payment, told, since=held, at=at):
             _log_told(payment, told, cause=cause)
             return payment
     return None
