@@ -8,10 +8,11 @@ both leave the same rows. Measured, with 16 clients (docs/performance.md): x2.9 
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import FunctionType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from payments.ids import new_id
 from payments.inbox import Incoming
@@ -42,7 +43,23 @@ _Free: Final = type(
         if isinstance(member, FunctionType | property) and name != "__init__"
     },
 )
+_CLOCK_GOOD_FOR: Final = timedelta(seconds=1)
 _READ: Final = {"status": PaymentStatus, "method": PaymentMethod}
+
+# A new payment, if its order has none yet.
+PREPARE: Final = f"""
+WITH made AS (
+  INSERT INTO payments ({", ".join(_COLUMNS)})
+  SELECT {", ".join(_COLUMNS)} FROM jsonb_populate_record(NULL::payments, %(payment)s::jsonb)
+  ON CONFLICT (order_id) DO NOTHING
+  RETURNING id
+), moved AS (
+  INSERT INTO payment_events (payment_id, {", ".join(_MOVE)})
+  SELECT made.id, {", ".join(f"moves.{name}" for name in _MOVE)}
+  FROM made, jsonb_populate_recordset(NULL::payment_events, %(moves)s::jsonb) AS moves
+)
+SELECT id FROM made
+"""  # noqa: S608 - names of our own columns
 
 # `begin_confirm` of a first attempt. Later attempts, which have a history of keys, take the plain path.
 BEGIN_CONFIRM: Final = f"""
@@ -98,6 +115,18 @@ FROM due WHERE payments.id = due.id
 RETURNING now(), {_ALL}
 """  # noqa: S608 - names of our own columns
 
+# A payment that nothing was ever to be given back of; one with refunds is read the plain way.
+FIND: Final = f"""
+SELECT now(), {_ALL} FROM payments
+WHERE order_id = %(order_id)s AND NOT EXISTS (SELECT FROM refunds WHERE refunds.payment_id = payments.id)
+"""  # noqa: S608 - names of our own columns
+
+# `queries.valid_api_key`
+VALID_API_KEY: Final = """
+SELECT name, key_hash, scopes, refund_limit FROM api_keys
+WHERE prefix = %(prefix)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+"""
+
 # `inbox.store` and `inbox.webhook_secret`
 STORE_WEBHOOK: Final = """
 INSERT INTO received_webhooks
@@ -114,16 +143,31 @@ PROOF_BY_KEY: Final = "SELECT webhook_secret FROM payments WHERE payment_key = %
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A payment that this process holds, as it was committed, and when, by the database's clock."""
+class Clock:
+    """A moment by the database's clock, and the same moment by this process's own, which only measures what passed."""
 
-    payment: Payment  # of no session
-    at: datetime
-    heard_at: float  # the same moment by this process's own clock, which only measures how long ago that is
+    told: datetime
+    heard_at: float
 
     def now(self) -> datetime:
-        """The time by the database's clock, without asking it again."""
-        return self.at + timedelta(seconds=time.monotonic() - self.heard_at)
+        return self.told + timedelta(seconds=time.monotonic() - self.heard_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A payment that this process holds, as it was committed, and the database's clock at that moment."""
+
+    payment: Payment  # of no session
+    clock: Clock
+
+
+class ValidKey(NamedTuple):
+    """What an API key may do that is neither revoked nor over."""
+
+    name: str
+    key_hash: bytes
+    scopes: list[str]
+    refund_limit: int | None
 
 
 class HotPath:
@@ -131,6 +175,52 @@ class HotPath:
 
     def __init__(self, reserve: Reserve) -> None:
         self._reserve = reserve
+        self._clock = Clock(datetime.min.replace(tzinfo=UTC), float("-inf"))
+
+    async def now(self) -> datetime:
+        """The time by the database's clock, which is asked once a second.
+
+        Raises:
+            DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        if time.monotonic() > self._clock.heard_at + _CLOCK_GOOD_FOR.total_seconds():
+            (told,) = await self._reserve.run("SELECT now()", {}) or (None,)
+            self._clock = Clock(told, time.monotonic())
+        return self._clock.now()
+
+    async def prepare(self, payment: Payment) -> bool:
+        """Commit a new payment that no session knows; False if its order has one already.
+
+        Raises:
+            ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        payment.version = 1
+        written = await self._reserve.run(
+            PREPARE,
+            {
+                "payment": _AS_JSON.encode({name: getattr(payment, name) for name in _COLUMNS}),
+                "moves": _as_json(payment.new_moves),
+            },
+        )
+        return written is not None
+
+    async def find(self, order_id: str) -> Payment | None:
+        """The payment of an order, to be shown; None if there is none, or it has refunds, which are shown with it.
+
+        Raises:
+            DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        row = await self._reserve.run(FIND, {"order_id": order_id})
+        return _held(row).payment if row else None
+
+    async def valid_api_key(self, prefix: str) -> ValidKey | None:
+        """The same as `queries.valid_api_key`.
+
+        Raises:
+            DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
+        """
+        row = await self._reserve.run(VALID_API_KEY, {"prefix": prefix})
+        return ValidKey(*row) if row else None
 
     async def begin_confirm(
         self, order_id: str, payment_key: str, amount: int, *, buyer: str | None, confirm_key: str, lease: Lease
@@ -174,7 +264,7 @@ class HotPath:
                 "id": payment.id,
                 "version": before.version,
                 "changes": _AS_JSON.encode(changes),
-                "moves": _AS_JSON.encode([{name: getattr(move, name) for name in _MOVE} for move in payment.new_moves]),
+                "moves": _as_json(payment.new_moves),
                 "message_id": new_id(),
                 "sequence": payment.last_sequence,
                 "type": event_type.value,
@@ -221,9 +311,13 @@ def copy_of(payment: Payment) -> Payment:
     return _payment({name: getattr(payment, name) for name in _COLUMNS})
 
 
+def _as_json(moves: Sequence[Move]) -> str:
+    return _AS_JSON.encode([{name: getattr(move, name) for name in _MOVE} for move in moves])
+
+
 def _held(row: Row) -> Held:
     at, *values = row
-    return Held(_payment(dict(zip(_COLUMNS, values, strict=True))), at, time.monotonic())
+    return Held(_payment(dict(zip(_COLUMNS, values, strict=True))), Clock(at, time.monotonic()))
 
 
 def _payment(values: dict[str, Any]) -> Payment:

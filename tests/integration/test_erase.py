@@ -116,7 +116,7 @@ async def prepared_by_kim(resources: Resources) -> None:
         fail_url=f"{SHOP}/fail",
         buyer=BUYER,
     )
-    await prepare(asked, sessions=resources.sessions, orders=None, allowed_origins=(SHOP,))
+    await prepare(asked, sessions=resources.sessions, hot=resources.hot, orders=None, allowed_origins=(SHOP,))
 
 
 async def bought_by_kim(api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources) -> str:

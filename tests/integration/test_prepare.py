@@ -16,7 +16,9 @@ from payments.errors import (
     PaymentNotFound,
 )
 from payments.gateways.orders import NoSuchOrder, Order, OrderAnswer, OrderPage, OrdersUnreachable
+from payments.hot_path import HotPath
 from payments.queries import get_payment
+from payments.reserve import Reserve
 from payments.resources import Resources
 from payments.states import PaymentMethod, PaymentStatus
 from payments.usecases.prepare import Prepared, PrepareRequest, prepare
@@ -208,8 +210,9 @@ class TestWithoutADatabase:
 
 
 def _without_database(resources: Resources) -> Resources:
-    engine = create_engine("postgresql+psycopg://postgres@127.0.0.1:1/nowhere")
-    return replace(resources, engine=engine, sessions=create_sessions(engine))
+    nowhere = "postgresql+psycopg://postgres@127.0.0.1:1/nowhere"
+    engine = create_engine(nowhere)
+    return replace(resources, engine=engine, sessions=create_sessions(engine), hot=HotPath(Reserve(nowhere)))
 
 
 async def _prepare(resources: Resources, orders: OrderBook) -> Prepared:
@@ -222,4 +225,4 @@ async def _prepare(resources: Resources, orders: OrderBook) -> Prepared:
         success_url=f"{SHOP}/success",
         fail_url=f"{SHOP}/fail",
     )
-    return await prepare(asked, sessions=resources.sessions, orders=orders, allowed_origins=(SHOP,))
+    return await prepare(asked, sessions=resources.sessions, hot=resources.hot, orders=orders, allowed_origins=(SHOP,))

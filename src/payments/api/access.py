@@ -77,7 +77,7 @@ async def _recognise(token: str, resources: Resources) -> Caller:
         key = read_key(token)
         if key is None:
             raise CredentialsInvalid
-        return await find_client(key, sessions=resources.sessions)
+        return await find_client(key, sessions=resources.sessions, hot=resources.hot)
     if resources.identity is None:
         raise CredentialsInvalid
     return await _caller_of_token(token, resources.identity, settings=resources.settings)

@@ -131,6 +131,7 @@ async def prepare_payment(
     prepared = await prepare(
         body.request(buyer=buyer_of(caller)),
         sessions=resources.sessions,
+        hot=resources.hot,
         orders=resources.orders,
         allowed_origins=resources.settings.allowed_origins,
     )
@@ -277,6 +278,8 @@ async def read_payment_of_order(
     order_id: Annotated[OrderId, Path(alias="orderId")], caller: FromReaderOfOne, resources: FromResources
 ) -> PaymentAnswer | StatusAnswer:
     """The whole payment for the back office and for the buyer whose it is; for everybody else the status alone."""
+    if resources.hot is not None and (found := await resources.hot.find(order_id)):
+        return _as_seen_by(caller, found, ())
     async with transaction(resources.sessions) as session:
         payment = await get_payment(session, order_id)
         return _as_seen_by(caller, payment, await refunds_of(session, payment.id))

@@ -97,7 +97,7 @@ async def record_at_once(held: Held, answer: Answer, *, cause: Cause, hot: HotPa
     None if `record` has to do it, which finds out how the payment stands: the answer changes more than the payment
     itself, somebody else has changed it meanwhile, or the database did not say whether it was written.
     """
-    payment, at = copy_of(held.payment), held.now()
+    payment, at = copy_of(held.payment), held.clock.now()
     told = _record_alone(payment, answer, cause=cause, at=at)
     with suppress(ConcurrentUpdate, Unavailable):
         if told is not None and await hot.write(payment, told, since=held, at=at):

@@ -9,6 +9,7 @@ import structlog
 from payments.access import Client, KeyText, Scope, new_key
 from payments.db import Sessions, transaction
 from payments.errors import ApiKeyNotFound, CredentialsInvalid
+from payments.hot_path import HotPath, ValidKey
 from payments.ids import new_id
 from payments.queries import api_key, api_keys, database_now, valid_api_key
 from payments.records import ApiKey
@@ -71,14 +72,18 @@ def _check_same(known: ApiKey, text: KeyText) -> None:
         raise CredentialsInvalid
 
 
-async def find_client(text: KeyText, *, sessions: Sessions) -> Client:
+async def find_client(text: KeyText, *, sessions: Sessions, hot: HotPath | None) -> Client:
     """Whose key this is, as the database says at this moment: what was revoked before is not valid any more.
 
     Raises:
         CredentialsInvalid: nobody's, or no longer.
     """
-    async with transaction(sessions) as session:
-        known = await valid_api_key(session, text.prefix)
+    known: ApiKey | ValidKey | None
+    if hot is not None:
+        known = await hot.valid_api_key(text.prefix)
+    else:
+        async with transaction(sessions) as session:
+            known = await valid_api_key(session, text.prefix)
     # Compared in every case, so that an unknown prefix takes as long as a wrong key.
     is_same = text.is_same_as(known.key_hash if known else bytes(32))
     if known is None or not is_same:

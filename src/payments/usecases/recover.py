@@ -81,7 +81,7 @@ async def claim_due(*, sessions: Sessions, hot: HotPath | None, lease: Lease, li
     """
     if hot is not None:
         claimed = await hot.claim_unresolved(lease=lease, limit=limit)
-        return [_unresolved(held.payment, now=held.at, held=held) for held in claimed]
+        return [_unresolved(held.payment, now=held.clock.told, held=held) for held in claimed]
     async with transaction(sessions) as session:
         now = await database_now(session)
         due = await claim_unresolved(session, now=now, lease=lease, limit=limit)
