@@ -14,6 +14,31 @@ from payments.errors import DatabaseUnavailable
 Row: TypeAlias = tuple[Any, ...]
 
 
+class Turns:
+    """So many at the same time, in the order of asking; whoever's turn does not come within two seconds goes away."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+
+    async def take(self) -> None:
+        """Wait for a turn.
+
+        Raises:
+            DatabaseUnavailable: it did not come.
+        """
+        if not self._free.locked():
+            await self._free.acquire()  # at once, without a timer
+            return
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                await self._free.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable from None
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
 class Reserve:
     """A few of the driver's own connections, in autocommit; made when they are wanted, kept while they are good.
 
@@ -28,7 +53,7 @@ class Reserve:
     def __init__(self, url: str, *, size: int = 8) -> None:
         address = create_async_engine(url).sync_engine.dialect.create_connect_args(make_url(url))[1]
         self._arguments: dict[str, Any] = {**address, **CONNECT, "autocommit": True}
-        self._turns = asyncio.Semaphore(size)
+        self._turns = Turns(size)
         self._free: list[psycopg.AsyncConnection[Row]] = []
 
     async def run(self, statement: LiteralString, parameters: Mapping[str, Any]) -> Row | None:
@@ -42,7 +67,7 @@ class Reserve:
         Raises:
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
-        await self._take_turn()
+        await self._turns.take()
         connection = None
         is_whole = False
         try:
@@ -58,23 +83,13 @@ class Reserve:
                 self._free.append(connection)
             elif connection is not None:
                 await connection.close()
-            self._turns.release()
+            self._turns.give_back()
         return rows
 
     async def aclose(self) -> None:
         for connection in self._free:
             await connection.close()
         self._free.clear()
-
-    async def _take_turn(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()  # at once
-            return
-        try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable from None
 
     def _kept(self) -> psycopg.AsyncConnection[Row] | None:
         """The one that was used last, so that the others may be closed by whoever closes idle ones."""

@@ -1,6 +1,8 @@
 """The API in this process, the sandbox in another one, PostgreSQL between them: everything real but the buyer."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Final
 
 import httpx
 import pytest
@@ -12,6 +14,9 @@ from payments.settings import Settings
 from tests.integration.world import CLIENT_KEY, SECRET_KEY, SHOP, Sandbox, settings_for
 from tests.keys import AUTHORIZATION
 from tests.programs import sandbox_server
+
+HOT: Final = "hot"
+PLAIN: Final = "plain"
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +62,15 @@ def resources(app: FastAPI) -> Resources:
     """What the running API holds open."""
     held: Resources = app.state.resources
     return held
+
+
+@pytest.fixture(params=[HOT, PLAIN])
+def path(request: pytest.FixtureRequest, app: FastAPI) -> str:
+    """Everything of the story goes the hot path where it can; once more, everything goes the plain one.
+
+    For `usefixtures`, which come before `resources`.
+    """
+    chosen: str = request.param
+    if chosen == PLAIN:
+        app.state.resources = replace(app.state.resources, hot=None)
+    return chosen

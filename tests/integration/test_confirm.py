@@ -213,6 +213,7 @@ class TestRefusedByUs:
         assert (answer.status_code, answer.json()["code"]) == (409, "not_confirmable")
 
 
+@pytest.mark.usefixtures("path")
 class TestUnknownOutcome:
     @pytest.mark.parametrize("kind", AFTER_EFFECT)
     async def test_reply_lost_after_the_capture_is_found_by_looking_up_at_once(
@@ -336,10 +337,10 @@ class TestUnknownOutcome:
         assert await sandbox.captures() == []
 
 
-class TestWhenThingsBreakAround:
-    async def test_an_outcome_that_cannot_be_recorded_is_not_known_yet(
-        self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
-    ) -> None:
+class TestOutcomeThatCannotBeRecorded:
+    """On the hot path, which has to give up before the plain one does: once is twelve seconds."""
+
+    async def test_is_not_known_yet(self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources) -> None:
         await prepared(api)
         payment_key = await sandbox.buyer_authenticates()
         await sandbox.arm("confirm", "delay_reply", delaySeconds=0.5)
@@ -355,6 +356,9 @@ class TestWhenThingsBreakAround:
         assert (await read(api))["status"] == "COMPLETED"
         assert await sandbox.captures() == [AMOUNT]
 
+
+@pytest.mark.usefixtures("path")
+class TestWhenThingsBreakAround:
     async def test_an_answer_that_comes_after_the_next_attempt_began_is_not_given_for_it(
         self, api: httpx.AsyncClient, sandbox: Sandbox, resources: Resources
     ) -> None:

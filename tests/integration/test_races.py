@@ -21,6 +21,7 @@ from tests.integration.world import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("path")
 ROUNDS_IN_PROOF = 20
 
 

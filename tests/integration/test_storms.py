@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from tests.integration.world import (
     recover_now,
 )
 
+pytestmark = pytest.mark.usefixtures("path")
 FAULTS = (
     "drop_before_effect",
     "drop_reply",
@@ -72,9 +74,10 @@ class Storm:
         """The weather clears; a fresh worker, whose circuit is closed, goes on until nothing is open any more."""
         await self._sandbox.clear_faults()
         async with open_resources(self._resources.settings, role=WORKER) as worker:
+            on_path = worker if self._resources.hot else replace(worker, hot=None)
             for _ in range(ROUNDS_TO_SETTLE):
                 await self._sandbox.advance(minutes=11)
-                await recover_now(worker)
+                await recover_now(on_path)
                 if (await read(self._api))["status"] != "PENDING":
                     return
 

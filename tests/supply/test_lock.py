@@ -12,7 +12,7 @@ from supply.lock import LOCKS, ROOT, NotPinned, Pin, pins
 HASH = f"--hash=sha256:{'0' * 64}"
 TABLES = expected()
 # How a licence is called by those who do not write it as SPDX has it.
-SYNONYMS = {"MIT License": "MIT", "BSD License": "BSD-3-Clause"}
+SYNONYMS = {"MIT License": "MIT", "BSD License": "BSD-3-Clause", "Apache 2.0": "Apache-2.0"}
 
 
 class TestLockFiles:
