@@ -43,9 +43,10 @@ _Free: Final = type(
         if isinstance(member, FunctionType | property) and name != "__init__"
     },
 )
-# Confirms that begin at the same time: half of the connections. A rush of them leaves the other half to those that the
-# PG has answered, and to everybody else.
-BEGIN_AT_ONCE: Final = 4
+# Of the eight connections. A rush of new confirms leaves some to those that the PG has answered, and both leave some to
+# everybody else.
+BEGIN_AT_ONCE: Final = 3
+WRITE_AT_ONCE: Final = 3
 _CLOCK_GOOD_FOR: Final = timedelta(seconds=1)
 _READ: Final = {"status": PaymentStatus, "method": PaymentMethod}
 
@@ -179,6 +180,7 @@ class HotPath:
     def __init__(self, reserve: Reserve) -> None:
         self._reserve = reserve
         self._beginners = Turns(BEGIN_AT_ONCE)
+        self._writers = Turns(WRITE_AT_ONCE)
         self._clock = Clock(datetime.min.replace(tzinfo=UTC), float("-inf"))
 
     async def now(self) -> datetime:
@@ -199,14 +201,9 @@ class HotPath:
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
         payment.version = 1
-        written = await self._reserve.run(
-            PREPARE,
-            {
-                "payment": _AS_JSON.encode({name: getattr(payment, name) for name in _COLUMNS}),
-                "moves": _as_json(payment.new_moves),
-            },
-        )
-        return written is not None
+        new = {name: getattr(payment, name) for name in _COLUMNS}
+        written = {"payment": _AS_JSON.encode(new), "moves": _as_json(payment.new_moves)}
+        return await self._reserve.run(PREPARE, written) is not None
 
     async def find(self, order_id: str) -> Payment | None:
         """The payment of an order, to be shown; None if there is none, or it has refunds, which are shown with it.
@@ -235,22 +232,17 @@ class HotPath:
             PaymentKeyMismatch: another order has this key.
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
-        await self._beginners.take()
-        try:
-            row = await self._reserve.run(
-                BEGIN_CONFIRM,
-                {
-                    "order_id": order_id,
-                    "payment_key": payment_key,
-                    "amount": amount,
-                    "buyer": buyer,
-                    "confirm_key": confirm_key,
-                    "lease": lease.length,
-                    "holder": lease.holder,
-                },
-            )
-        finally:
-            self._beginners.give_back()
+        wanted = {
+            "order_id": order_id,
+            "payment_key": payment_key,
+            "amount": amount,
+            "buyer": buyer,
+            "confirm_key": confirm_key,
+            "lease": lease.length,
+            "holder": lease.holder,
+        }
+        async with self._beginners:
+            row = await self._reserve.run(BEGIN_CONFIRM, wanted)
         return _held(row) if row else None
 
     async def write(self, payment: Payment, event_type: EventType, *, since: Held, at: datetime) -> bool:
@@ -264,21 +256,19 @@ class HotPath:
         before = since.payment
         changes = {name: value for name in _COLUMNS if (value := getattr(payment, name)) != getattr(before, name)}
         payment.version += 1
-        written = await self._reserve.run(
-            WRITE,
-            {
-                "id": payment.id,
-                "version": before.version,
-                "changes": _AS_JSON.encode(changes),
-                "moves": _as_json(payment.new_moves),
-                "message_id": new_id(),
-                "sequence": payment.last_sequence,
-                "type": event_type.value,
-                "payload": _AS_JSON.encode(payload_of(payment, (), event_type, at=at)),
-                "at": at,
-            },
-        )
-        return written is not None
+        written = {
+            "id": payment.id,
+            "version": before.version,
+            "changes": _AS_JSON.encode(changes),
+            "moves": _as_json(payment.new_moves),
+            "message_id": new_id(),
+            "sequence": payment.last_sequence,
+            "type": event_type.value,
+            "payload": _AS_JSON.encode(payload_of(payment, (), event_type, at=at)),
+            "at": at,
+        }
+        async with self._writers:
+            return await self._reserve.run(WRITE, written) is not None
 
     async def claim_unresolved(self, *, lease: Lease, limit: int) -> list[Held]:
         """The same as `queries.claim_unresolved`, in no particular order.

@@ -15,17 +15,16 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Turns:
-    """So many at the same time, in the order of asking; whoever's turn does not come within two seconds goes away."""
+    """So many at the same time, in the order of asking.
+
+    Raises:
+        DatabaseUnavailable: upon entering, when the turn has not come within two seconds.
+    """
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
 
-    async def take(self) -> None:
-        """Wait for a turn.
-
-        Raises:
-            DatabaseUnavailable: it did not come.
-        """
+    async def __aenter__(self) -> None:
         if not self._free.locked():
             await self._free.acquire()  # at once, without a timer
             return
@@ -35,7 +34,7 @@ class Turns:
         except TimeoutError:
             raise DatabaseUnavailable from None
 
-    def give_back(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._free.release()
 
 
@@ -67,7 +66,10 @@ class Reserve:
         Raises:
             ConcurrentUpdate, DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
-        await self._turns.take()
+        async with self._turns:
+            return await self._run(statement, parameters)
+
+    async def _run(self, statement: LiteralString, parameters: Mapping[str, Any]) -> list[Row]:
         connection = None
         is_whole = False
         try:
@@ -83,7 +85,6 @@ class Reserve:
                 self._free.append(connection)
             elif connection is not None:
                 await connection.close()
-            self._turns.give_back()
         return rows
 
     async def aclose(self) -> None:
