@@ -19,11 +19,11 @@ from bench.options import Options
 from bench.stage import Say, Stage, open_stage
 from bench.world import World, libpq_url, set_pg_delay
 
-_PACE: Final = 20.0  # reads and prepares a second, each
+_PACE: Final = 50.0  # reads and prepares a second, each
 _CONFIRM_PACE: Final = 150.0  # confirms a second that one process has time for, whatever else it does
 _SLOW_MS: Final = 300
 _WARM_UP: Final = 4.0  # until as many wait as are meant to
-_LEAST_SECONDS: Final = 6.0
+_LEAST_SECONDS: Final = 15.0  # so that a hundredth of them are more than one
 _FASTEST: Final = 2_000
 _LOOK_EVERY: Final = 0.02
 _MILLISECONDS: Final = 1000
