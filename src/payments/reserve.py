@@ -54,6 +54,7 @@ class Reserve:
         self._arguments: dict[str, Any] = {**address, **CONNECT, "autocommit": True}
         self._turns = Turns(size)
         self._free: list[psycopg.AsyncConnection[Row]] = []
+        self._is_closed = False
 
     async def run(self, statement: LiteralString, parameters: Mapping[str, Any]) -> Row | None:
         """Run a statement that answers one row or none, as `run_all`."""
@@ -77,17 +78,21 @@ class Reserve:
             rows = await (await connection.execute(statement, parameters)).fetchall()
             is_whole = True
         except psycopg.Error as error:
-            is_whole = connection is not None and not connection.broken
-            raise meaning_of(error, is_lost=not is_whole) from None
+            meaning = meaning_of(error, is_lost=connection is None or connection.broken)
+            # One whose statements a pooler has forgotten, or a migration has changed, would fail again and again.
+            is_whole = not isinstance(meaning, DatabaseUnavailable)
+            raise meaning from None
         finally:
             # What was cancelled, perhaps in the middle of an answer, is not used again.
-            if connection is not None and is_whole:
+            if connection is not None and is_whole and not self._is_closed:
                 self._free.append(connection)
             elif connection is not None:
                 await connection.close()
         return rows
 
     async def aclose(self) -> None:
+        """Close what is free; what is in use is closed when it has ended."""
+        self._is_closed = True
         for connection in self._free:
             await connection.close()
         self._free.clear()

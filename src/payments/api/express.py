@@ -2,8 +2,8 @@
 
 FastAPI looks at every request as if it were the first one: which of its routes, dependencies and kinds of answers this
 is about. For these few routes that is found out once. Whatever is not a good request goes on to the framework as it
-came, and is refused there; `test_express` compares the answers of both. Measured with 16 clients: a confirm takes
-0.45 ms less CPU of 1.5 (docs/performance.md).
+came, and is refused there; `test_express` compares the answers of both. Measured with 16 clients: a confirm took
+0.25 ms less CPU of 1.5 (docs/performance.md).
 """
 
 from collections.abc import Iterable

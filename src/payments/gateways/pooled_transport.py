@@ -14,6 +14,7 @@ import aiohttp
 import httpx
 from yarl import URL
 
+_LONGEST_HEADER: Final = 64 * 1024  # bytes; a proxy in front of Toss may have much to say, and its answer counts
 _KEEP_IDLE_SECONDS: Final = 5.0  # as httpx does; the shorter, the seldomer a server hangs up on a request
 
 # In this order: the first that fits. What is raised before there is a connection comes first, because only then can
@@ -22,6 +23,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]]
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
     (asyncio.TimeoutError, httpx.ReadTimeout),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
@@ -72,6 +74,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 connector=connector,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_field_size=_LONGEST_HEADER,
+                max_line_size=_LONGEST_HEADER,
                 middlewares=(_send_once,),
                 skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
                 trust_env=False,
