@@ -3,7 +3,7 @@
 The plain path (`db.transaction`, SQLAlchemy's unit of work) can do everything; this one knows the usual case alone, and
 whatever is not usual finds nothing here and is left to it. The rules stay where they are: a payment's methods decide
 what changes, and here it is only written down, if nobody has changed the payment since. `test_hot_path` shows that
-both leave the same rows. Measured, with 16 clients (docs/performance.md): x2.9 confirms a second, a quarter of the CPU.
+both leave the same rows. Measured, with 16 clients: 0.85 ms of CPU for a confirm instead of 5.2 (docs/performance.md).
 """
 
 import json
