@@ -60,10 +60,18 @@ def downgrade() -> None:
 
 
 def _replace(checks: dict[tuple[str, str], str]) -> None:
-    """Have new rows looked at by these checks, and then the rows that are there, without keeping writers out."""
-    for (table, name), check in checks.items():
-        op.drop_constraint(op.f(f"ck_{table}_{name}"), table, type_="check")
-        op.execute(f"ALTER TABLE {table} ADD CONSTRAINT ck_{table}_{name} CHECK ({check}) NOT VALID")
+    """Have new rows looked at by these checks, and then the rows that are there, without keeping writers out.
+
+    A table at a time, each for a moment, in a transaction of its own: whoever writes takes several, in an order of its
+    own, and would meet this in a deadlock.
+    """
     with op.get_context().autocommit_block():
-        for table, name in checks:
-            op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT ck_{table}_{name}")
+        for table in sorted({table for table, _ in checks}):
+            names = [name for of, name in checks if of == table]
+            changes = [
+                f"DROP CONSTRAINT ck_{table}_{name}, ADD CONSTRAINT ck_{table}_{name} CHECK ({checks[table, name]}) NOT VALID"
+                for name in names
+            ]
+            op.execute(f"ALTER TABLE {table} {', '.join(changes)}")
+            for name in names:
+                op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT ck_{table}_{name}")

@@ -13,7 +13,8 @@ SHOWN: Final = 4  # digits at the end, as on receipts
 # Single spaces and dashes stand between the digits, of whatever alphabet (`\d` is Unicode's).
 _SPACES: Final = " \u00a0\u2000-\u200a\u202f\u205f\u3000"
 _DASHES: Final = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d-"  # the plain one last, where it means itself
-_RUN: Final = re.compile(rf"\d(?:[{_SPACES}{_DASHES}]?\d){{{SHORTEST - 1},}}")
+SEPARATORS: Final = f"{_SPACES}{_DASHES}"  # inside a class of a pattern
+_RUN: Final = re.compile(rf"\d(?:[{SEPARATORS}]?\d){{{SHORTEST - 1},}}")
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[0-9.eE+-]*')  # of JSON: a text or a number
 
 # By the first two digits. From 20 and 21 no card is issued, and order numbers that begin with a date are; the cards

@@ -136,10 +136,14 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
     return engine
 
 
-def _refuse_dead(connection: DBAPIConnection, _: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
-    """Leave a connection that the server has ended; the pool makes another one."""
-    if has_ended(connection.driver_connection):
+def _refuse_dead(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+    """Leave a connection that the server has ended; the pool makes another one.
+
+    A new one is not looked at: the pool would give up after the second, with an error that is none of the database's.
+    """
+    if entry.info.get("used") and has_ended(connection.driver_connection):
         raise DisconnectionError("the server has ended it")
+    entry.info["used"] = True
 
 
 def has_ended(connection: psycopg.AsyncConnection[Any]) -> bool:

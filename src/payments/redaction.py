@@ -111,7 +111,7 @@ NUMBERS: Final = (
 # A text without any of these has nothing to hide: most values end here.
 _SUSPICIOUS: Final = re.compile(
     r"sk_|sec_|payk_|eyJ|dGVzd|bGl2Z|[=:@%\"']|\\u00|basic|bearer|digest|/v1/|row"
-    rf"|[0-9](?:[ .-]?[0-9]){{{_FEWEST_DIGITS - 1}}}",
+    rf"|\d(?:[.{card_numbers.SEPARATORS}]?\d){{{_FEWEST_DIGITS - 1}}}",
     re.IGNORECASE,
 )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, LiteralString, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 
 import psycopg
 from sqlalchemy import make_url
@@ -12,6 +12,8 @@ from payments.db import CONNECT, PATIENCE, has_ended, meaning_of
 from payments.errors import DatabaseUnavailable
 
 Row: TypeAlias = tuple[Any, ...]
+
+SIZE: Final = 12  # more than all that are given shares of it take together, so that everybody else finds one
 
 
 class Turns:
@@ -49,7 +51,7 @@ class Reserve:
         size: How many there are at the most; whoever finds none free waits for two seconds.
     """
 
-    def __init__(self, url: str, *, size: int = 8) -> None:
+    def __init__(self, url: str, *, size: int = SIZE) -> None:
         address = create_async_engine(url).sync_engine.dialect.create_connect_args(make_url(url))[1]
         self._arguments: dict[str, Any] = {**address, **CONNECT, "autocommit": True}
         self._turns = Turns(size)

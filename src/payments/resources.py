@@ -33,7 +33,7 @@ COMMAND: Final = "command"
 BUYERS_CALLS: Final = 600
 OTHER_CALLS: Final = 50
 
-# Webhooks stored at the same time: half of the connections, so that a flood of them leaves the buyers the other half.
+# Webhooks stored at the same time: a share of the connections, so that a flood of them leaves the buyers the others.
 WEBHOOKS_AT_ONCE: Final = 4
 
 

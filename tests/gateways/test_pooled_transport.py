@@ -401,6 +401,27 @@ class TestAConnection:
         assert answers == [(200, b"1"), (200, b"2"), (200, b"3")]
         assert (server.connections, len(server.requests)) == (1, 3)
 
+    @pytest.mark.parametrize("turns", [0, 20], ids=["unread", "read"])
+    async def test_on_which_something_came_that_nobody_asked_for_is_not(self, make: Make, turns: int) -> None:
+        """It would be taken for the answer to the next request: a refusal, perhaps, of another payment."""
+        talking: list[asyncio.StreamWriter] = []
+
+        async def answer_and_keep(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            talking.append(writer)
+            writer.write(ok_reply(b"%d" % len(talking)))
+            await asyncio.Event().wait()
+
+        async with loopback(answer_and_keep) as server, closing_in_the_end(make) as transport:
+            first = await ask(transport, server.url)
+            talking[0].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+            second = await ask(transport, server.url)
+
+        assert (first, second) == ((200, b"1"), (200, b"2"))
+        assert server.connections == 2
+
     async def test_that_the_server_closes_is_not(self, make: Make) -> None:
         reply = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
         async with loopback(answering(reply)) as server, closing_in_the_end(make) as transport:

@@ -1,6 +1,7 @@
 """The schema: the same from the models and from the migrations, and as strict as the entities."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from typing import Final
@@ -158,6 +159,13 @@ def stored(database: str, *entities: Base) -> None:
         session.commit()
 
 
+def _wait_for_whoever_waits(connection: psycopg.Connection) -> None:
+    """Until somebody waits for a table that this connection has locked."""
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+    while not (connection.execute(waits).fetchone() or (False,))[0]:
+        pass
+
+
 class TestMigrations:
     def test_build_what_the_models_describe(self, database: str, empty_database: str) -> None:
         Base.metadata.create_all(engine_of(empty_database))
@@ -214,6 +222,26 @@ class TestMigrations:
         command.upgrade(config, revision.revision)
 
         assert catalogue(empty_database) == above != below
+
+    def test_of_checks_meet_no_writer_in_a_deadlock(self, empty_database: str) -> None:
+        """Whoever changes a payment locks it first, and adds to its history then."""
+        config = alembic_config(empty_database)
+        command.upgrade(config, "0005")
+        with psycopg.connect(empty_database.replace("+psycopg", "")) as writer, ThreadPoolExecutor() as others:
+            writer.execute(GIVEN_UP)
+            writer.commit()
+            (payment_id,) = writer.execute("UPDATE payments SET check_count = 1 RETURNING id").fetchone() or (None,)
+            migrating = others.submit(command.upgrade, config, "0006")
+            _wait_for_whoever_waits(writer)
+
+            writer.execute(
+                "INSERT INTO payment_events (payment_id, sequence, to_status, cause, attempt, at)"
+                " VALUES (%s, 1, 'CREATED', 'api', 1, now())",
+                [payment_id],
+            )
+            writer.commit()
+
+            migrating.result(timeout=30)
 
     def test_are_one_line_without_branches(self) -> None:
         below = [script.down_revision for script in revisions()]

@@ -3,17 +3,22 @@
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, LiteralString
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
+from payments import reserve as reserve_module
 from payments.db import DatabaseRefused, Sessions, create_engine, create_sessions, transaction
 from payments.errors import ConcurrentUpdate, DatabaseUnavailable, PaymentKeyMismatch
+from payments.hot_path import BEGIN_AT_ONCE, WRITE_AT_ONCE
+from payments.local import guard
 from payments.reserve import Reserve
+from payments.resources import WEBHOOKS_AT_ONCE
 from tests.edge.conftest import NOWHERE
 from tests.integration.world import until
 
@@ -265,6 +270,54 @@ class TestBrokenConnections:
         assert answers == [7] * 2 * SIZE
         assert not set(server.ours()) & set(ended)
         await engine.dispose()
+
+    async def test_that_are_ended_as_soon_as_they_are_made_are_a_database_that_is_away(self, database: str) -> None:
+        """A server that is shutting down, or a pooler in front of one."""
+        async with ending_every_login(database) as address:
+            reserve, engine = Reserve(address), create_engine(address)
+            for _ in range(3):
+                with pytest.raises(DatabaseUnavailable):
+                    await _plain_answer(create_sessions(engine))
+                with pytest.raises(DatabaseUnavailable):
+                    await answer(reserve)
+            await reserve.aclose()
+            await engine.dispose()
+
+
+class TestShares:
+    def test_leave_a_connection_to_everybody_else(self) -> None:
+        assert BEGIN_AT_ONCE + WRITE_AT_ONCE + WEBHOOKS_AT_ONCE < reserve_module.SIZE
+
+
+@asynccontextmanager
+async def ending_every_login(database: str) -> AsyncIterator[str]:
+    """The address of a server that lets everybody in and then says goodbye."""
+    (sockets,) = parse_qs(urlsplit(database).query)["host"]
+    ready, told = b"Z\0\0\0\x05I", b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    goodbye = b"E" + (len(told) + 4).to_bytes(4, "big") + told
+
+    async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to_them = await asyncio.open_unix_connection(f"{sockets}/.s.PGSQL.{guard.PORT}")
+        asking = asyncio.ensure_future(_pass_on(reader, to_them))
+        said = b""
+        while ready not in said and (piece := await theirs.read(4096)):
+            said += piece
+            writer.write(piece)
+        asking.cancel()
+        writer.write(goodbye)
+        for one in (writer, to_them):
+            one.close()
+
+    server = await asyncio.start_server(let_in, "127.0.0.1", 0)
+    name = urlsplit(database).path.removeprefix("/")
+    yield f"postgresql+psycopg://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}/{name}"
+    server.close()
+    await server.wait_closed()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(4096):
+        writer.write(piece)
 
 
 async def _fill(reserve: Reserve, server: Server) -> None:

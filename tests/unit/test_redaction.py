@@ -323,3 +323,11 @@ class TestRules:
         rules = (*redaction.CREDENTIALS, *redaction.NAMED, *redaction.PERSONS, *redaction.NUMBERS)
 
         assert len({rule.name for rule in rules}) == len(rules)
+
+
+@pytest.mark.parametrize("separator", ["\u00a0", "\u2011", "\u2212", ""])
+@pytest.mark.parametrize("first", ["4", "\uff14"], ids=["ASCII", "full width"])
+def test_a_card_number_is_masked_however_it_is_written(separator: str, first: str) -> None:
+    number = separator.join([f"{first}111", "1111", "1111", "1111"])
+
+    assert number not in redact(f"card {number} end")

@@ -6,12 +6,18 @@ words, and a test sends every kind of failure through both.
 """
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
+from ssl import SSLContext
 from types import TracebackType
 from typing import Final
+from weakref import WeakSet
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 _LONGEST_HEADER: Final = 64 * 1024  # bytes; a proxy in front of Toss may have much to say, and its answer counts
@@ -67,9 +73,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def _opened(self) -> aiohttp.ClientSession:
         """Opened by the first request, because a session belongs to the loop that runs when it is made."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=_KEEP_IDLE_SECONDS, ssl=self._tls
-            )
+            connector = _Connector(limit=self._max_connections, keepalive_timeout=_KEEP_IDLE_SECONDS, ssl=self._tls)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
@@ -81,6 +85,42 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 trust_env=False,
             )
         return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps connections, and leaves one on which something has come that nobody has asked for.
+
+    It would be taken for the answer to the next request: a refusal that is about another payment, perhaps. aiohttp only
+    looks whether the connection still stands.
+    """
+
+    def __init__(self, *, limit: int, keepalive_timeout: float, ssl: SSLContext) -> None:
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or protocol not in self._used or not _has_something_to_say(protocol):
+                if protocol is not None:
+                    self._used.add(protocol)
+                return connection
+            connection.close()
+
+
+def _has_something_to_say(protocol: ResponseHandler) -> bool:
+    """Whether an idle connection is ended, or anything lies on it: read already, or still with the system."""
+    if protocol.should_close or protocol.transport is None:
+        return True
+    looked_at = select.poll()
+    looked_at.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(looked_at.poll(0))
 
 
 class _Body(httpx.AsyncByteStream):
