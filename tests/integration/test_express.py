@@ -1,5 +1,6 @@
 """The express lane answers as the framework would, and hands on what it would have to refuse."""
 
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,9 @@ __all__ = ["databases", "provider"]
 
 PREPARE, CONFIRM, WEBHOOK = "/payments/prepare", "/payments/confirm", "/webhook/toss"
 LIMITED: Final = f"payk_Read0001_{'r' * 43}"  # may read, and not pay
+NO_ALGORITHM: Final = b'{"alg":"none"}'
+UNSIGNED: Final = f"{base64.urlsafe_b64encode(NO_ALGORITHM).decode().rstrip('=')}.e30."
+
 UNKNOWN: Final = f"payk_Nobody01_{'n' * 43}"
 JSON: Final = {"content-type": "application/json"}
 SAID_AT: Final = "2026-11-02T12:00:00.000000"
@@ -131,9 +135,9 @@ def credentials(path: str, good: Mapping[str, object], **more: str) -> dict[str,
         "a key that is nearly right": f"Bearer {API_KEY[:-1]}x",
         "a key for reading": f"Bearer {LIMITED}",
         "half a key": "Bearer payk_",
-        "a token": "Bearer eyJhbGciOiJub25lIn0.e30.",
+        "a token": f"Bearer {UNSIGNED}",
         "nothing behind the word": "Bearer",
-        "a name and a password": "Basic YWRtaW46YWRtaW4=",
+        "a name and a password": f"Basic {base64.b64encode(b'admin:admin').decode()}",
         "letters of others": "Bearer \u00e9",
         **more,
     }
