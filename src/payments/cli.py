@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from payments.settings import LogFormat, SettingsInvalid
 DONE: Final = 0
 USAGE_WRONG: Final = 2
 HIGHEST_PORT: Final = 65_535
-# On a machine that both share, buyers come first: after an outage a worker has very many payments to ask about.
-WORKER_NICENESS: Final = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +130,6 @@ def _api(options: argparse.Namespace) -> int:
 def _worker(_: argparse.Namespace) -> int:
     from payments.jobs import work  # noqa: PLC0415 - the same for the scheduler
 
-    os.nice(WORKER_NICENESS)
     asyncio.run(work(settings_from_environment(log_to=sys.stdout)))
     return DONE
 
