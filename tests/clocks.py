@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 _SESSIONS_BEFORE = """
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle'
 """
 

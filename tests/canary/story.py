@@ -394,7 +394,7 @@ def broken_by_a_bug(world: World, caller: Caller) -> None:
 
 def without_a_database(world: World, caller: Caller) -> None:
     name = sql.Identifier(world.database_name)
-    ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = {}"
+    ended = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = {}"
     world.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
     world.execute(sql.SQL(ended).format(sql.Literal(world.database_name)))
     every_answer(caller)
