@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import date, datetime, timedelta
@@ -28,6 +27,7 @@ from payments.errors import (
     RefundInProgress,
     Unavailable,
 )
+from payments.sockets import has_something_to_read
 
 type_map = {datetime: DateTime(timezone=True), date: Date(), int: BigInteger, str: String}
 
@@ -152,11 +152,7 @@ def has_ended(connection: psycopg.AsyncConnection[Any]) -> bool:
     It has nothing to read unless the server has said goodbye, so one look at the socket tells as much as a question to
     the server would, which costs a round trip for each transaction.
     """
-    if connection.closed:
-        return True
-    looked_at = select.poll()
-    looked_at.register(connection.fileno(), select.POLLIN)
-    return bool(looked_at.poll(0))
+    return connection.closed or has_something_to_read(connection.fileno())
 
 
 def create_sessions(engine: AsyncEngine) -> Sessions:

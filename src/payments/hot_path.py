@@ -23,14 +23,13 @@ from payments.models import AskedAbout, Move, Payment
 from payments.outbox import payload_of
 from payments.records import EventType
 from payments.reserve import Reserve, Row, Turns
+from payments.roles import FROZEN
 from payments.states import PaymentMethod, PaymentStatus
 
 _COLUMNS: Final = tuple(column.name for column in Payment.__table__.columns)
 _ALL: Final = ", ".join(f"payments.{name}" for name in _COLUMNS)
 # All but what is written once, when the payment is prepared, and the version, which is the guard.
-_CHANGEABLE: Final = ", ".join(
-    name for name in _COLUMNS if name not in {"id", "order_id", "amount", "currency", "created_at", "version"}
-)
+_CHANGEABLE: Final = ", ".join(name for name in _COLUMNS if name not in FROZEN["payments"] | {"version"})
 _MOVE: Final = tuple(field.name for field in fields(Move))
 _AS_JSON: Final = json.JSONEncoder(default=str)  # times and ids as PostgreSQL reads them
 # The rules of a payment without SQLAlchemy's bookkeeping of every attribute that is read or set, which a payment of no
@@ -127,7 +126,7 @@ RETURNING now(), {_ALL}
 
 # A payment that nothing was ever to be given back of; one with refunds is read the plain way.
 FIND: Final = f"""
-SELECT now(), {_ALL} FROM payments
+SELECT {_ALL} FROM payments
 WHERE order_id = %(order_id)s AND NOT EXISTS (SELECT FROM refunds WHERE refunds.payment_id = payments.id)
 """  # noqa: S608 - names of our own columns
 
@@ -218,7 +217,7 @@ class HotPath:
             DatabaseUnavailable, DatabaseRefused: as `db.transaction`.
         """
         row = await self._reserve.run(FIND, {"order_id": order_id})
-        return _held(row).payment if row else None
+        return _payment(row) if row else None
 
     async def valid_api_key(self, prefix: str) -> ValidKey | None:
         """The same as `queries.valid_api_key`.
@@ -310,7 +309,7 @@ class HotPath:
 
 def copy_of(payment: Payment) -> Payment:
     """A held payment once more, to be changed without the first one changing along."""
-    return _payment({name: getattr(payment, name) for name in _COLUMNS})
+    return _payment([getattr(payment, name) for name in _COLUMNS])
 
 
 def _as_json(moves: Sequence[Move]) -> str:
@@ -319,12 +318,12 @@ def _as_json(moves: Sequence[Move]) -> str:
 
 def _held(row: Row) -> Held:
     at, *values = row
-    return Held(_payment(dict(zip(_COLUMNS, values, strict=True))), Clock(at, _seconds()))
+    return Held(_payment(values), Clock(at, _seconds()))
 
 
-def _payment(values: dict[str, Any]) -> Payment:
-    for name, kind in _READ.items():
-        values[name] = kind(values[name])
+def _payment(row: Sequence[Any]) -> Payment:
     payment = _Free()
-    payment.__dict__.update(values)
+    payment.__dict__.update(zip(_COLUMNS, row, strict=True))
+    for name, kind in _READ.items():
+        payment.__dict__[name] = kind(payment.__dict__[name])
     return cast("Payment", payment)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, LiteralString, TypeAlias
 
 import psycopg
@@ -20,18 +21,19 @@ class Turns:
     """So many at the same time, in the order of asking.
 
     Raises:
-        DatabaseUnavailable: upon entering, when the turn has not come within two seconds.
+        DatabaseUnavailable: upon entering, when the turn has not come within `patience`.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, patience: timedelta = PATIENCE) -> None:
         self._free = asyncio.Semaphore(count)
+        self._patience = patience
 
     async def __aenter__(self) -> None:
         if not self._free.locked():
             await self._free.acquire()  # at once, without a timer
             return
         try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+            async with asyncio.timeout(self._patience.total_seconds()):
                 await self._free.acquire()
         except TimeoutError:
             raise DatabaseUnavailable from None

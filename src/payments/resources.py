@@ -1,6 +1,5 @@
 """What the programs hold open while they run: the database, the PG client, the clients of the order service."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +20,7 @@ from payments.gateways.toss import TossClient
 from payments.hot_path import HotPath
 from payments.leases import Lease
 from payments.presence import Presence
-from payments.reserve import Reserve
+from payments.reserve import Reserve, Turns
 from payments.settings import Settings, SettingsInvalid
 
 API: Final = "api"  # the role in which a buyer may be waiting
@@ -35,6 +34,9 @@ OTHER_CALLS: Final = 50
 
 # Webhooks stored at the same time: a share of the connections, so that a flood of them leaves the buyers the others.
 WEBHOOKS_AT_ONCE: Final = 4
+# Toss repeats what is not answered within ten seconds
+# (https://docs.tosspayments.com/guides/v2/webhook); storing one that has its turn takes two at most.
+WEBHOOK_PATIENCE: Final = timedelta(seconds=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Resources:
     alerts: Alerts | None
     identity: IdentityProvider | None
     background: Background = field(default_factory=Background)
-    webhook_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WEBHOOKS_AT_ONCE))
+    webhook_turns: Turns = field(default_factory=lambda: Turns(WEBHOOKS_AT_ONCE, patience=WEBHOOK_PATIENCE))
     opened_at: float = field(default_factory=time.monotonic)
 
     @property

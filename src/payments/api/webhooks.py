@@ -1,8 +1,7 @@
 """The route that Toss calls: parse, store, answer; what follows from an event is the workers' business."""
 
-import asyncio
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -27,10 +26,6 @@ TOSS_SIGNATURE: Final = "tosspayments-webhook-signature"
 TRANSMISSION_TIME: Final = "tosspayments-webhook-transmission-time"
 TRANSMISSION_ID: Final = "tosspayments-webhook-transmission-id"
 _TRANSMISSION_ID: Final = re.compile(r"[!-~]{1,100}")
-
-# Toss repeats what is not answered within ten seconds
-# (https://docs.tosspayments.com/guides/v2/webhook); storing one that has its turn takes two at most.
-LONGEST_WAIT: Final = timedelta(seconds=7)
 
 _REFUSED: Final = ("unknown", "nothing", "refused")
 _received = Counter(
@@ -100,17 +95,10 @@ async def receive_toss_webhook(request: Request, resources: FromResources) -> di
 
 async def _receive_in_turn(delivery: Delivery, resources: Resources) -> Received:
     trust, now = _trust(resources.settings), datetime.now(UTC)
-    try:
-        async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
-            await resources.webhook_slots.acquire()
-    except TimeoutError:
-        raise DatabaseUnavailable from None
-    try:
+    async with resources.webhook_turns:
         return await receive_webhook(
             delivery, read=read_event, trust=trust, at=now, sessions=resources.sessions, hot=resources.hot
         )
-    finally:
-        resources.webhook_slots.release()
 
 
 def _delivery(request: Request, body: bytes) -> Delivery:

@@ -6,7 +6,6 @@ words, and a test sends every kind of failure through both.
 """
 
 import asyncio
-import select
 from collections.abc import AsyncIterator
 from ssl import SSLContext
 from types import TracebackType
@@ -19,6 +18,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
+
+from payments.sockets import has_something_to_read
 
 _LONGEST_HEADER: Final = 64 * 1024  # bytes; a proxy in front of Toss may have much to say, and its answer counts
 _KEEP_IDLE_SECONDS: Final = 5.0  # as httpx does; the shorter, the seldomer a server hangs up on a request
@@ -40,7 +41,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]]
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """The network for an `httpx.AsyncClient`. One instance per event loop.
+    """The network below httpx's requests and answers. One instance per event loop.
 
     Follows no redirect, keeps no cookie, unpacks nothing, and asks nobody and no environment for a proxy.
 
@@ -118,9 +119,7 @@ def _has_something_to_say(protocol: ResponseHandler) -> bool:
     """Whether an idle connection is ended, or anything lies on it: read already, or still with the system."""
     if protocol.should_close or protocol.transport is None:
         return True
-    looked_at = select.poll()
-    looked_at.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(looked_at.poll(0))
+    return has_something_to_read(protocol.transport.get_extra_info("socket").fileno())
 
 
 class _Body(httpx.AsyncByteStream):

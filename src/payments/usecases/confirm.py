@@ -194,7 +194,6 @@ async def _record(
         if mismatch is not None and mismatch.payment is not None:
             await note_mismatch(session, payment, mismatch.payment, at=now)
         await record(session, payment, answer, question=question, cause=Cause.API, at=now)
-        await session.flush()  # so that the refunds are read with what was recorded
         return await _as_recorded(session, payment)
 
 
