@@ -3,6 +3,7 @@
 import ipaddress
 import ssl
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,3 +95,12 @@ def _context(folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Ce
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+# Servers that nobody may believe who trusts one authority alone, by whom, or for what, they are certified.
+UNTRUSTED: Final[dict[str, Callable[[Authority, Path], ssl.SSLContext]]] = {
+    "by itself": lambda _, folder: self_signed(folder),
+    "by a stranger": lambda _, folder: Authority.create().server(folder),
+    "for another host": lambda authority, folder: authority.server(folder, named=ELSEWHERE),
+    "until an hour ago": lambda authority, folder: authority.server(folder, expired=True),
+}

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -50,13 +50,20 @@ async def loopback(script: Script, *, tls: ssl.SSLContext | None = None) -> Asyn
     try:
         yield seen
     finally:
-        server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        await end(server, running, writers)
+
+
+async def end(
+    server: asyncio.Server, running: Collection[asyncio.Task[None]], writers: Collection[asyncio.StreamWriter]
+) -> None:
+    """Leave nothing of a server behind, whatever it was at."""
+    server.close()
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 def answering(reply: bytes) -> Script:

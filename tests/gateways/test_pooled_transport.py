@@ -22,9 +22,9 @@ import pytest
 from payments.gateways.pg import Approved, Unknown, UnknownBecause
 from payments.gateways.pooled_transport import PooledTransport
 from payments.gateways.toss import TossClient
-from tests.gateways.certificates import ELSEWHERE, Authority, self_signed
+from tests.gateways.certificates import UNTRUSTED, Authority
 from tests.gateways.conftest import SECRET_KEY
-from tests.gateways.loopback import Loopback, Script, answering, loopback, never_answering, ok_reply
+from tests.gateways.loopback import Loopback, Script, answering, end, loopback, never_answering, ok_reply
 from tests.gateways.toss_builders import AMOUNT, ORDER_ID, PAYMENT_KEY, a_payment, as_bytes
 
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -219,13 +219,7 @@ async def raw(
     try:
         yield seen
     finally:
-        server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        await end(server, running, writers)
 
 
 async def hang_up(_: Raw, __: asyncio.StreamReader, ___: asyncio.StreamWriter) -> None:
@@ -305,16 +299,7 @@ class TestAServerThatHasNotReadTheRequest:
         async with raw(wait) as server, closing_in_the_end(make) as transport:
             assert await outcome(transport, server.url.replace("http", "https"), connect=BRIEF) == "not sent"
 
-    @pytest.mark.parametrize(
-        "certified",
-        [
-            lambda _, folder: self_signed(folder),
-            lambda _, folder: Authority.create().server(folder),
-            lambda authority, folder: authority.server(folder, named=ELSEWHERE),
-            lambda authority, folder: authority.server(folder, expired=True),
-        ],
-        ids=["by itself", "by a stranger", "for another host", "until an hour ago"],
-    )
+    @pytest.mark.parametrize("certified", UNTRUSTED.values(), ids=UNTRUSTED.keys())
     async def test_because_it_is_certified(
         self,
         make: Make,

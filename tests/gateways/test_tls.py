@@ -14,7 +14,7 @@ from payments.gateways.orders import NoSuchOrder, OrdersClient, OrdersUnreachabl
 from payments.gateways.pg import Approved, Unknown, UnknownBecause
 from payments.gateways.subscribers import Delivered, NotDelivered, SubscriberClient
 from payments.gateways.toss import TossClient
-from tests.gateways.certificates import ELSEWHERE, Authority, antiquated, self_signed
+from tests.gateways.certificates import UNTRUSTED, Authority, antiquated
 from tests.gateways.conftest import SECRET_KEY
 from tests.gateways.loopback import Script, answering, loopback, never_answering, ok_reply
 from tests.gateways.toss_builders import AMOUNT, ORDER_ID, PAYMENT_KEY, a_payment, as_bytes
@@ -74,16 +74,7 @@ class TestEveryClient:
 
         assert isinstance(answer, understood)
 
-    @pytest.mark.parametrize(
-        "certified",
-        [
-            lambda _, folder: self_signed(folder),
-            lambda _, folder: Authority.create().server(folder),
-            lambda trusted, folder: trusted.server(folder, named=ELSEWHERE),
-            lambda trusted, folder: trusted.server(folder, expired=True),
-        ],
-        ids=["by itself", "by a stranger", "for another host", "until an hour ago"],
-    )
+    @pytest.mark.parametrize("certified", UNTRUSTED.values(), ids=UNTRUSTED.keys())
     async def test_says_nothing_to_a_server_that_is_certified(
         self,
         tmp_path: Path,
