@@ -28,7 +28,7 @@ check: .venv/dev ## Lint, formatting, types, security rules, architecture
 	$(BIN)/mypy
 	$(BANDIT)
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
-BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src deploy migrations bench supply
+BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src deploy migrations bench proof supply
 
 format: .venv/dev ## Format the code
 	$(BIN)/ruff check --fix

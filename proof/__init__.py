@@ -1,0 +1,1 @@
+"""The proof: everything is broken on purpose, again and again, and the books are compared afterwards."""

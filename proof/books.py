@@ -1,0 +1,142 @@
+"""Everybody's own books about the same orders: ours, the PG's, the shop's; and what clients were told."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+from tests.acceptance.worker_world import Shop
+
+from proof.world import Pg
+
+Row = Mapping[str, Any]
+
+PREPARE: Final = "prepare"
+CONFIRM: Final = "confirm"
+CANCEL: Final = "cancel"
+WEBHOOK: Final = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer that a client got. Whoever got none has nothing to show."""
+
+    what: str  # PREPARE, CONFIRM, CANCEL, WEBHOOK
+    order_id: str
+    name: str  # what makes two of them the same request: a payment key, an idempotency key, an event
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBooks:
+    """All that is written anywhere about one order."""
+
+    order_id: str
+    payment: Row | None
+    history: Sequence[Row] = ()  # by sequence
+    refunds: Sequence[Row] = ()
+    strays: Sequence[Row] = ()
+    messages: Sequence[Row] = ()  # of the outbox, by sequence
+    captures: Sequence[Row] = ()  # of the PG
+    cancels: Sequence[Row] = ()
+    reversals: Sequence[Row] = ()
+    shown: Sequence[Row] = ()  # the PG's Payment objects
+    order: Row | None = None  # of the shop
+    events: Sequence[Row] = ()  # that the shop took, as they arrived
+    told: Sequence[Told] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The orders, and what belongs to no single one."""
+
+    orders: Sequence[OrderBooks]
+    webhooks: Sequence[Row] = ()
+    requests: Sequence[Row] = ()  # under idempotency keys
+    discrepancies: Sequence[Row] = ()
+    log: str = field(default="", repr=False)  # all that our programs wrote
+
+
+_PAYMENTS: Final = "SELECT * FROM payments WHERE order_id = ANY(%(orders)s)"
+_OF_PAYMENTS: Final[dict[str, LiteralString]] = {
+    "history": "SELECT * FROM payment_events WHERE payment_id = ANY(%(ids)s) ORDER BY sequence",
+    "refunds": "SELECT * FROM refunds WHERE payment_id = ANY(%(ids)s) ORDER BY requested_at, id",
+    "strays": "SELECT * FROM stray_captures WHERE payment_id = ANY(%(ids)s)",
+    "messages": "SELECT * FROM outbox_messages WHERE payment_id = ANY(%(ids)s) ORDER BY sequence",
+}
+
+
+def read_books(
+    connection: psycopg.Connection,
+    pg: Pg,
+    shop: Shop,
+    order_ids: Sequence[str],
+    *,
+    told: Iterable[Told] = (),
+    log: str = "",
+) -> Books:
+    """Read what there is now. `log` is what our programs wrote, where somebody kept it."""
+    ours = _ours(connection, order_ids)
+    theirs = _by_order(pg, order_ids)
+    sold = _sold(shop, order_ids)
+    answers: dict[str, list[Told]] = defaultdict(list)
+    for one in told:
+        answers[one.order_id].append(one)
+    orders = [
+        OrderBooks(order_id, told=answers[order_id], **ours[order_id], **theirs[order_id], **sold[order_id])
+        for order_id in order_ids
+    ]
+    return Books(
+        orders,
+        webhooks=_rows(connection, "SELECT * FROM received_webhooks"),
+        requests=_rows(connection, "SELECT *, locked_until > now() AS is_locked FROM idempotent_requests"),
+        discrepancies=_rows(connection, "SELECT * FROM discrepancies"),
+        log=log,
+    )
+
+
+def _rows(connection: psycopg.Connection, query: LiteralString, **parameters: object) -> list[Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return list(cursor.execute(query, parameters or None).fetchall())
+
+
+def _ours(connection: psycopg.Connection, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    payments = {row["order_id"]: row for row in _rows(connection, _PAYMENTS, orders=list(order_ids))}
+    by_id = {row["id"]: order_id for order_id, row in payments.items()}
+    found: dict[str, dict[str, Any]] = {
+        order_id: {"payment": payments.get(order_id), **{name: [] for name in _OF_PAYMENTS}} for order_id in order_ids
+    }
+    for name, query in _OF_PAYMENTS.items():
+        for row in _rows(connection, query, ids=list(by_id)):
+            found[by_id[row["payment_id"]]][name].append(row)
+    return found
+
+
+def _by_order(pg: Pg, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    single = order_ids[0] if len(order_ids) == 1 else None
+    ledger = pg.ledger(single)
+    found: dict[str, dict[str, Any]] = {
+        order_id: {"captures": [], "cancels": [], "reversals": [], "shown": pg.payments(order_id)}
+        for order_id in order_ids
+    }
+    for kind in ("captures", "cancels", "reversals"):
+        for movement in ledger[kind]:
+            if movement["orderId"] in found:
+                found[movement["orderId"]][kind].append(movement)
+    return found
+
+
+def _sold(shop: Shop, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {order_id: {"order": None, "events": []} for order_id in order_ids}
+    with psycopg.connect(shop.database.replace("+psycopg", "", 1), autocommit=True) as connection:
+        orders = _rows(connection, "SELECT * FROM orders WHERE order_id = ANY(%(orders)s)", orders=list(order_ids))
+        arrived = "SELECT * FROM received_events WHERE order_id = ANY(%(orders)s) ORDER BY received_at"
+        events = _rows(connection, arrived, orders=list(order_ids))
+    for row in orders:
+        found[row["order_id"]]["order"] = row
+    for row in events:
+        found[row["order_id"]]["events"].append(row)
+    return found
