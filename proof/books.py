@@ -43,6 +43,7 @@ class OrderBooks:
     captures: Sequence[Row] = ()  # of the PG
     cancels: Sequence[Row] = ()
     reversals: Sequence[Row] = ()
+    discrepancies: Sequence[Row] = ()
     shown: Sequence[Row] = ()  # the PG's Payment objects
     order: Row | None = None  # of the shop
     events: Sequence[Row] = ()  # that the shop took, as they arrived
@@ -56,7 +57,6 @@ class Books:
     orders: Sequence[OrderBooks]
     webhooks: Sequence[Row] = ()
     requests: Sequence[Row] = ()  # under idempotency keys
-    discrepancies: Sequence[Row] = ()
     log: str = field(default="", repr=False)  # all that our programs wrote
 
 
@@ -65,6 +65,7 @@ _OF_PAYMENTS: Final[dict[str, LiteralString]] = {
     "history": "SELECT * FROM payment_events WHERE payment_id = ANY(%(ids)s) ORDER BY sequence",
     "refunds": "SELECT * FROM refunds WHERE payment_id = ANY(%(ids)s) ORDER BY requested_at, id",
     "strays": "SELECT * FROM stray_captures WHERE payment_id = ANY(%(ids)s)",
+    "discrepancies": "SELECT * FROM discrepancies WHERE payment_id = ANY(%(ids)s) ORDER BY first_seen_at",
     "messages": "SELECT * FROM outbox_messages WHERE payment_id = ANY(%(ids)s) ORDER BY sequence",
 }
 
@@ -93,7 +94,6 @@ def read_books(
         orders,
         webhooks=_rows(connection, "SELECT * FROM received_webhooks"),
         requests=_rows(connection, "SELECT *, locked_until > now() AS is_locked FROM idempotent_requests"),
-        discrepancies=_rows(connection, "SELECT * FROM discrepancies"),
         log=log,
     )
 

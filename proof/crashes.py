@@ -1,23 +1,55 @@
 """Crash points: every failpoint, every action, every order of two of them; then recovery, and the books."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
+import asyncio
+import gc
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count, product
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
+from tests.statements import share_statements
 
-from proof.failpoints import Fault
-from proof.house import build_app
+from proof.failpoints import Action, Fault, site_of, sites
+from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.house import build_app, warm_up
 from proof.invariants import Violation
+from proof.lanes import Lanes
 from proof.lives import LifeFailed
-from proof.stories import STORIES, Fate, Teller
-from proof.world import World
+from proof.stories import FATES, STORIES, Fate, Teller
+from proof.world import Case, World
 
 _NUMBERS: Final = count(1)
 _TURNS: Final = 3  # a point that is come by often is struck at one of the first times
+_SEEDS: Final = 10
+_QUICK_PAIRS: Final = 250
+_TRIPLES: Final = 1_000
+_QUICK_TRIPLES: Final = 50
+_SAY_EVERY: Final = 250
+_MOSTLY: Final = 0.7
+_HALF: Final = 0.5
+
+# What has commits or calls of its own and is no step of a payment, and why nothing is made to happen there.
+OF_NO_STORY: Final[Mapping[str, str]] = {
+    "keys.create_key": "an operator's command; a key that is not committed opens nothing",
+    "keys.list_keys": "an operator's command; reads",
+    "keys.revoke_key": "an operator's command",
+    "erase": "forgets persons, moves no money",
+    "forget": "forgets what nobody repeats any more",
+    "alert": "tells people",
+    "cancel.order_of_key": "reads",
+    "prepare._check_owner": "reads, where buyers are known",
+    "recover.recover_all": "an operator's command; it ends in the same `_resolve`",
+    "refund.resolve_refunds": "an operator's command; it ends in the same `carry_out`",
+    "nights.run_night_by_hand": "an operator's command; it ends in the same checks",
+    "work_webhooks.replay_webhooks": "an operator's command",
+    "reconcile._call_a_person": "where a night would repair far too much",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +78,7 @@ class Played:
 
     plan: Plan
     points: Counter[str]
-    struck: int  # of the plan's faults
+    struck: Sequence[Fault]  # those of the plan that happened
     violations: Sequence[Violation] = ()
 
 
@@ -64,10 +96,9 @@ class Stage:
         self.world.town.shop.take_orders([order_id])
         with self.world.case() as case:
             if case.database not in self._apps:
-                self._apps[case.database] = build_app(case.settings)
-            teller = Teller(
-                case, self.world.town.shop, self._apps[case.database], order_id, log, hot=plan.hot, fate=plan.fate, faults=list(plan.faults)
-            )
+                self._apps[case.database] = _warm_app(case)
+            teller = Teller(case, self.world.town.shop, self._apps[case.database], order_id, log, hot=plan.hot)
+            teller.fate, teller.faults = plan.fate, list(plan.faults)
             try:
                 STORIES[plan.story](teller)
                 found = teller.settle()
@@ -77,4 +108,180 @@ class Stage:
                 teller.close()
         if not found:
             log.unlink(missing_ok=True)
-        return Played(plan, Counter(teller.points), len(teller.struck), found)
+        return Played(plan, Counter(teller.points), tuple(teller.struck), found)
+
+
+def _warm_app(case: Case) -> FastAPI:
+    """The API, with all that would be done anew in each forked process done before."""
+    share_statements()
+    app = build_app(case.settings)
+    for hot in (True, False):
+        asyncio.run(warm_up(case.settings, app, hot=hot))
+    case.clear()
+    gc.collect()
+    gc.freeze()  # a forked process that looks through all of it would copy it
+    return app
+
+
+def do_plans(world: World) -> Callable[[Plan], Played]:
+    """What a lane does."""
+    return Stage(world).play
+
+
+@dataclass
+class Census:
+    """Which points each undisturbed story comes by, and how often."""
+
+    times: Mapping[Plan, Counter[str]]
+
+    @cached_property
+    def places(self) -> Mapping[str, Sequence[Plan]]:
+        """By point, the stories that come by it."""
+        found: dict[str, list[Plan]] = defaultdict(list)
+        for plan, points in self.times.items():
+            for point in points:
+                found[point].append(plan)
+        return dict(sorted(found.items()))
+
+    def single(self, point: str, action: Action, chance: random.Random) -> Plan:
+        """A story in which this happens at this point."""
+        plan = chance.choice(self.places[point])
+        return replace(plan, faults=(self._fault(plan, point, action, chance),))
+
+    def several(self, points: Sequence[str], chance: random.Random) -> Plan | None:
+        """A story in which these points are struck, by one life after the other; None if none comes by all of them."""
+        shared = [plan for plan in self.places[points[0]] if all(point in self.times[plan] for point in points)]
+        if not shared:
+            return None
+        plan = chance.choice(shared)
+        actions = [Action.KILL if chance.random() < _MOSTLY else chance.choice(list(Action)) for _ in points]
+        faults = [self._fault(plan, *both, chance) for both in zip(points, actions, strict=True)]
+        return replace(plan, faults=tuple(faults))
+
+    def _fault(self, plan: Plan, point: str, action: Action, chance: random.Random) -> Fault:
+        turn = chance.randint(1, min(_TURNS, self.times[plan][point]))
+        return Fault(point, action, turn, is_outage=chance.random() < _HALF)
+
+
+@dataclass
+class Tally:
+    """What all runs came to."""
+
+    say: Say
+    runs: int = 0
+    faults: Counter[str] = field(default_factory=Counter)  # planned, by point
+    struck: Counter[str] = field(default_factory=Counter)  # by action
+    points: set[str] = field(default_factory=set)  # that any run came by
+    whole: int = 0  # runs in which everything struck that was planned
+    failures: list[Failure] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+
+    def take(self, plans: Sequence[Plan], lanes: Lanes[Plan, Played], name: str) -> list[Played]:
+        """Play these, and say how far it has come."""
+        self.say(f"crashes: {len(plans):,} runs, {name}")
+        before = len(self.failures)
+        taken = []
+        for number, played in enumerate(lanes.map(plans), start=1):
+            self._note(played)
+            taken.append(played)
+            if number % _SAY_EVERY == 0:
+                self.say(f"crashes: {number:,} of {len(plans):,} after {self.seconds:.0f} s")
+        self.say(f"crashes: {name}: {len(self.failures) - before} failures after {self.seconds:.0f} s")
+        return taken
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _note(self, played: Played) -> None:
+        self.runs += 1
+        self.points |= set(played.points)
+        self.struck.update(fault.action.value for fault in played.struck)
+        self.faults.update(fault.point for fault in played.struck)
+        self.whole += len(played.struck) == len(played.plan.faults) > 1
+        for violation in played.violations:
+            failure = Failure(f"{violation} in {played.plan}", str(played.plan))
+            self.failures.append(failure)
+            self.say(f"crashes: {failure.what}")
+
+
+def run(options: Options, say: Say) -> Findings:
+    """Play everything: each story undisturbed, each point with each action, pairs and triples of points."""
+    tally = Tally(say)
+    if options.replay:
+        with Lanes(do_plans, lanes=1) as lanes:
+            tally.take([Plan.read(options.replay)], lanes, "replayed")
+        return Findings(_figures(tally, None, 0), tally.failures)
+    chance = random.Random(options.seed)
+    with Lanes(do_plans) as lanes:
+        census = Census({one.plan: one.points for one in tally.take(calm_plans(), lanes, "undisturbed")})
+        tally.take(list(_singles(census, chance, options)), lanes, "one fault")
+        pairs = list(_pairs(census, chance, options))
+        tally.take(pairs, lanes, "two faults")
+        tally.take(list(_triples(census, chance, options)), lanes, "three faults")
+    tally.failures += _not_covered(tally, census)
+    return Findings(_figures(tally, census, len(pairs)), tally.failures)
+
+
+def calm_plans() -> list[Plan]:
+    """Every story on both paths with every fate, and nothing of ours that dies."""
+    return [
+        Plan(story, hot, fate) for story in STORIES for hot in (True, False) for fate in FATES.get(story, (Fate.SOUND,))
+    ]
+
+
+def _singles(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
+    for _ in range(_SEEDS if options.is_full else 1):
+        yield from (census.single(point, action, chance) for point in census.places for action in Action)
+
+
+def _pairs(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
+    points = list(census.places)
+    plans = [plan for pair in product(points, repeat=2) if (plan := census.several(pair, chance)) is not None]
+    yield from plans if options.is_full else chance.sample(plans, _QUICK_PAIRS)
+
+
+def _triples(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
+    points = list(census.places)
+    wanted = _TRIPLES if options.is_full else _QUICK_TRIPLES
+    while wanted:
+        if (plan := census.several(chance.choices(points, k=3), chance)) is not None:
+            wanted -= 1
+            yield plan
+
+
+def _not_covered(tally: Tally, census: Census) -> Iterator[Failure]:
+    """Nothing that was meant to happen may have failed to happen."""
+    reached = {site_of(point) for point in tally.points}
+    for site in sorted(sites()):
+        is_excused = not names_of(site).isdisjoint(OF_NO_STORY)
+        if site not in reached and not is_excused:
+            yield Failure(f"no run has come by {site}", "")
+        if site in reached and is_excused:
+            yield Failure(f"{site} is said to be of no story, and one has come by it", "")
+    for point in sorted(set(census.places) - set(tally.faults)):
+        yield Failure(f"nothing has struck at {point}", "")
+    for action in Action:
+        if not tally.struck[action]:
+            yield Failure(f"no {action.value} has struck", "")
+
+
+def names_of(site: str) -> set[str]:
+    """The module of a site, and the function in it."""
+    module, function, *_ = site.split(".")
+    return {module, f"{module}.{function}"}
+
+
+def _figures(tally: Tally, census: Census | None, pairs: int) -> list[Figure]:
+    return [
+        Figure("failpoints", len(census.places) if census else len(tally.points)),
+        Figure("commits and outside calls in the source that they cover", len({site_of(one) for one in tally.points})),
+        Figure("runs", tally.runs),
+        Figure("processes killed", tally.struck[Action.KILL]),
+        Figure("errors raised", tally.struck[Action.RAISE]),
+        Figure("tasks cancelled", tally.struck[Action.CANCEL]),
+        Figure("processes frozen until their leases were over", tally.struck[Action.FREEZE]),
+        Figure("ordered pairs of points that one story comes by", pairs),
+        Figure("runs in which two or three points were struck one after the other", tally.whole),
+        Figure("seconds", round(tally.seconds)),
+    ]

@@ -90,6 +90,11 @@ class Life:
         theirs.close()
         self._is_dead = False
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether something may still strike it."""
+        return self.fault is not None
+
     def tell(self, order: Order) -> Answer | Stopped:
         """Have something done.
 

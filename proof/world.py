@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 from tests.acceptance.worker_world import EVENTS_SECRET, Town, open_town
+from tests.authorities import few_authorities
 from tests.integration.world import AMOUNT, settings_for
 from tests.keys import let_in
 
@@ -24,16 +25,26 @@ SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is m
 WEBHOOK_SECRET: Final = "whsec-proof-9f1c27d05a6e4b83"  # noqa: S105 - of a PG that only this machine knows
 _TEMPLATE: Final = "migrated"
 # Longer than any lease (`Resources.pg_lease`, twice that for a request), and than a dead process's silence.
-LEASES_ARE_OVER: Final = timedelta(seconds=125)
+LEASES_ARE_OVER: Final = timedelta(seconds=70)
+_READ_TIMEOUT: Final = timedelta(seconds=2)
 
 # The database ends whoever sleeps inside a transaction for 30 s (`db.CONNECT`); nobody waits for that here.
 _END_SLEEPERS: Final = """
 SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'
 """
+# Sessions of processes that were killed may still be carrying out what those asked last.
+_END_EVERYBODY: Final = """
+SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_UNGUARDED: Final = "SET LOCAL session_replication_role = replica"  # no trigger guards the history from us
+_TABLES: Final = """
+SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('api_keys', 'alembic_version')
+"""
 _TIMES: Final = """
 SELECT table_name, array_agg(column_name::text) FROM information_schema.columns
-WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' AND table_name <> 'payment_events'
+WHERE table_schema = 'public' AND data_type = 'timestamp with time zone'
 GROUP BY table_name
 """
 
@@ -112,6 +123,14 @@ class Case:
     def connect(self) -> psycopg.Connection:
         return psycopg.connect(self.database.replace("+psycopg", "", 1), autocommit=True)
 
+    def clear(self) -> None:
+        """Empty every table, which is three times as quick as a new database: its sessions have to learn nothing."""
+        with self.connect() as connection, connection.transaction():
+            connection.execute(_END_EVERYBODY)
+            connection.execute(_UNGUARDED)
+            tables = [sql.Identifier(table) for (table,) in connection.execute(_TABLES).fetchall()]
+            connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
+
     def pass_time(self, by: timedelta = LEASES_ARE_OVER) -> None:
         """Let it be so much later, for our database and for the PG.
 
@@ -121,6 +140,7 @@ class Case:
         with self.connect() as connection:
             connection.execute(_END_SLEEPERS)
             with connection.transaction():
+                connection.execute(_UNGUARDED)
                 for table, columns in connection.execute(_TIMES).fetchall():
                     connection.execute(_aged(table, columns), {"by": by})
         self.pg.pass_time(by)
@@ -149,6 +169,7 @@ class World:
             "orders_url": self.town.shop.api,
             "events_url": f"{self.town.shop.api}/events",
             "events_secrets": (SecretStr(EVENTS_SECRET),),
+            "toss_read_timeout": _READ_TIMEOUT,
             "toss_webhook_secrets": (SecretStr(WEBHOOK_SECRET),),
             **more,
         }
@@ -156,13 +177,14 @@ class World:
 
     @contextmanager
     def case(self, name: str = "story", **more: object) -> Iterator[Case]:
-        """An empty database of this name until the block ends, whatever was there before; the PG forgets as well."""
-        self.postgres.drop_database(name)
-        self.postgres.create_database(name, template=_TEMPLATE)
+        """A database of this name with nothing in it, whatever was there before; the PG has forgotten as well."""
+        if not self.postgres.database_exists(name):
+            self.postgres.create_database(name, template=_TEMPLATE)
         self.pg.reset()
         database = self.postgres.url(name)
-        yield Case(database, self.settings(database, **more), self.pg)
-        self.postgres.drop_database(name)
+        case = Case(database, self.settings(database, **more), self.pg)
+        case.clear()
+        yield case
 
 
 @contextmanager
@@ -171,6 +193,7 @@ def open_world(*, durable: bool = False) -> Iterator[World]:
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() and not durable else None
     with (
         tempfile.TemporaryDirectory(prefix="payments-proof-", dir=parent, ignore_cleanup_errors=True) as directory,
+        few_authorities(Path(directory)),
         LocalPostgres(Path(directory, "pg"), durable=durable) as postgres,
         open_town(postgres, Path(directory)) as town,
     ):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import certifi
 import hypothesis
 import pytest
 import structlog
 
 from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
+from tests.authorities import few_authorities
 from tests.keys import let_in
 from tests.statements import share_statements
 
@@ -40,17 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trust one of the world's authorities instead of all: every HTTP client reads them, which takes it 15 ms of work.
-
-    Nothing that a test may reach has a certificate of theirs, and none of them is one of a test.
-    """
-    first, end, _ = (
-        Path(certifi.where()).read_text(encoding="ascii", errors="ignore").partition("-----END CERTIFICATE-----")
-    )
-    only = tmp_path_factory.mktemp("authorities") / "one.pem"
-    only.write_text(first + end + "\n", encoding="ascii")
-    with pytest.MonkeyPatch.context() as world:
-        world.setattr(certifi, "where", lambda: str(only))
+    with few_authorities(tmp_path_factory.mktemp("authorities")):
         yield
 
 
