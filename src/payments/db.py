@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Final, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from sqlalchemy import BigInteger, Connection, Date, DateTime, Enum, MetaData, String, event
 from sqlalchemy import create_engine as create_sync_engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -27,7 +29,7 @@ from payments.errors import (
     RefundInProgress,
     Unavailable,
 )
-from payments.sockets import has_something_to_read
+from payments.sockets import hang_up, has_something_to_read
 
 type_map = {datetime: DateTime(timezone=True), date: Date(), int: BigInteger, str: String}
 
@@ -80,8 +82,9 @@ Sessions = async_sessionmaker[AsyncSession]
 # How often a use case reads again after a lost race before its caller is told to come back.
 RACES: Final = 5
 
-# How long the recording of an answer outlasts a database that went away, between tries.
-RECORDING_PAUSES: Final = (0.1, 0.3, 1.0, 2.0)
+# How long the recording of an answer outlasts a database that went away, between tries. None is long: whoever waits is
+# answered soon after it is back.
+RECORDING_PAUSES: Final = (0.1, 0.3, *(0.5,) * 7)
 
 T = TypeVar("T")
 
@@ -119,9 +122,40 @@ CONNECT: Final[dict[str, int | str]] = {
     " -c timezone=UTC",
 }
 PATIENCE: Final = timedelta(seconds=2)  # with a free connection
+SILENCE: Final = timedelta(seconds=12)  # of a server, while a statement may take ten
 
 
-def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
+class BoundedConnection(psycopg.AsyncConnection[Any]):
+    """A connection that hangs up on a server which says nothing any more.
+
+    All limits above are the server's or the kernel's: one that is frozen keeps none of them while its kernel goes on
+    acknowledging, and one that waits for its standby counts that as no statement. It is left without a request to
+    cancel: a commit whose wait for the standby is cancelled can be seen, and may be lost with the server.
+    """
+
+    silence = SILENCE
+
+    @classmethod
+    async def make(cls, silence: timedelta, **arguments: Any) -> Self:  # noqa: ANN401 - as psycopg takes them
+        """Connect, and bear so much silence from then on."""
+        connection = await cls.connect(**arguments)
+        connection.silence = silence
+        return connection
+
+    async def wait(self, gen: PQGen[T], *how: Any, **more: Any) -> T:  # noqa: ANN401 - whatever psycopg hands on
+        """What every statement, commit and rollback waits in.
+
+        Raises:
+            psycopg.OperationalError: the server was silent for too long; the connection is of no use any more.
+        """
+        timer = asyncio.get_running_loop().call_later(self.silence.total_seconds(), hang_up, self.fileno())
+        try:
+            return await super().wait(gen, *how, **more)
+        finally:
+            timer.cancel()
+
+
+def create_engine(url: str, *, pool_size: int = 8, silence: timedelta = SILENCE) -> AsyncEngine:
     """An engine whose pool is small, which is enough, since no connection is held while the PG is asked."""
     engine = create_async_engine(
         url,
@@ -130,7 +164,7 @@ def create_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_timeout=PATIENCE.total_seconds(),
         pool_use_lifo=True,
         hide_parameters=True,
-        connect_args=CONNECT,
+        connect_args={**CONNECT, "async_creator_fn": partial(BoundedConnection.make, silence)},
     )
     event.listen(engine.sync_engine, "checkout", _refuse_dead)
     return engine
@@ -191,7 +225,7 @@ async def insist(work: Callable[[], Awaitable[T]]) -> T:
     """Do `work`, a transaction that must not be given up lightly, again while it loses races or the database is away.
 
     Raises:
-        ConcurrentUpdate, Unavailable: after about four seconds; what the last try said.
+        ConcurrentUpdate, Unavailable: after four seconds and the tries themselves; what the last one said.
     """
     for pause in RECORDING_PAUSES:
         try:

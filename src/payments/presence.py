@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -35,6 +37,12 @@ class Presence:
         self._beating: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._is_known = False
+        self._heard_at = time.monotonic()
+
+    @property
+    def silence(self) -> timedelta:
+        """How long nothing of this process has been written down; it tries every second."""
+        return timedelta(seconds=time.monotonic() - self._heard_at)
 
     @property
     def holder(self) -> UUID | None:
@@ -75,3 +83,4 @@ class Presence:
             self._is_known = False
         else:
             self._is_known = True
+            self._heard_at = time.monotonic()

@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from payments.db import CONNECT, PATIENCE, has_ended, meaning_of
+from payments.db import CONNECT, PATIENCE, SILENCE, BoundedConnection, has_ended, meaning_of
 from payments.errors import DatabaseUnavailable
 
 Row: TypeAlias = tuple[Any, ...]
@@ -51,11 +51,13 @@ class Reserve:
     Args:
         url: SQLAlchemy's address of the database.
         size: How many there are at the most; whoever finds none free waits for two seconds.
+        silence: How long a server may say nothing before it is left.
     """
 
-    def __init__(self, url: str, *, size: int = SIZE) -> None:
+    def __init__(self, url: str, *, size: int = SIZE, silence: timedelta = SILENCE) -> None:
         address = create_async_engine(url).sync_engine.dialect.create_connect_args(make_url(url))[1]
         self._arguments: dict[str, Any] = {**address, **CONNECT, "autocommit": True}
+        self._silence = silence
         self._turns = Turns(size)
         self._free: list[psycopg.AsyncConnection[Row]] = []
         self._is_closed = False
@@ -78,7 +80,7 @@ class Reserve:
         connection = None
         is_whole = False
         try:
-            connection = self._kept() or await psycopg.AsyncConnection.connect(**self._arguments)
+            connection = self._kept() or await BoundedConnection.make(self._silence, **self._arguments)
             rows = await (await connection.execute(statement, parameters)).fetchall()
             is_whole = True
         except psycopg.Error as error:

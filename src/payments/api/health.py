@@ -1,5 +1,6 @@
 """What load balancers, orchestrators and monitoring ask."""
 
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 router = APIRouter(tags=["operations"])
 
 NOT_READY: Final = 503
+MUTE_AFTER: Final = timedelta(seconds=8)  # less than a write that hangs takes until it is given up
 
 
 @router.get("/health/live", summary="Is the process alive?")
@@ -32,7 +34,7 @@ async def live() -> dict[str, str]:
     responses={NOT_READY: {"description": "Not now; `checks` says why"}},
 )
 async def ready(resources: FromResources, response: Response) -> dict[str, object]:
-    """Red while the database is away or read-only, its schema is not ours, or a job of the workers is overdue."""
+    """Red while the database is away or takes nothing, its schema is not ours, or a job of the workers is overdue."""
     checks = {"database": "ok", "schema": "ok", "jobs": "ok"}
     try:
         async with transaction(resources.sessions) as session:
@@ -42,6 +44,8 @@ async def ready(resources: FromResources, response: Response) -> dict[str, objec
                 checks["jobs"] = f"overdue: {', '.join(overdue)}; is `payments worker` running?"
             if await is_read_only(session):
                 checks["database"] = "read-only"
+            elif resources.presence.silence > MUTE_AFTER:  # it reads, and waits for its standby with every write
+                checks["database"] = "takes no writes"
     except (DatabaseUnavailable, DatabaseRefused, DBAPIError):
         checks = {"database": "away", "schema": "unknown", "jobs": "unknown"}
     is_ready = set(checks.values()) == {"ok"}
