@@ -265,8 +265,22 @@ def violations(books: Books, *, canaries: Sequence[str] = ()) -> list[Violation]
     answered = {told.name for one in books.orders for told in one.told if told.what == WEBHOOK and told.status == 200}
     if len(answered) > len(books.webhooks):
         found.append(Violation("I8", "-", f"{len(answered)} webhooks were taken, {len(books.webhooks)} are there"))
-    found += [Violation("I11", "-", f"a log shows {word!r}") for word in canaries if word in books.log]
+    found += [
+        Violation("I11", where, f"shows {word!r}") for where, text in _shown(books) for word in canaries if word in text
+    ]
     return found
+
+
+def _shown(books: Books) -> Iterator[tuple[str, str]]:
+    """What others read: our logs, the messages to the shop, the answers to clients.
+
+    Prepare answers the buyer what the buyer sent, for the payment window.
+    """
+    yield "a log", books.log
+    for one in books.orders:
+        yield from (("a message", json.dumps(row["payload"], ensure_ascii=False)) for row in one.messages)
+        heard = [told for told in one.told if told.what != PREPARE]
+        yield from (("an answer", json.dumps(told.body, ensure_ascii=False)) for told in heard)
 
 
 def in_motion(books: Books) -> list[Violation]:

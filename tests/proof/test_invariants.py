@@ -47,7 +47,10 @@ AGREEING: Final = OrderBooks(
     PAYMENT,
     history=HISTORY,
     refunds=(REFUND,),
-    messages=tuple({"id": one, "sequence": at, "delivered_at": 1} for one, at in ((FIRST, 4), (SECOND, 5))),
+    messages=tuple(
+        {"id": one, "sequence": at, "delivered_at": 1, "payload": {"type": "told"}}
+        for one, at in ((FIRST, 4), (SECOND, 5))
+    ),
     captures=(CAPTURE,),
     cancels=(CANCELLED,),
     shown=(SHOWN,),
@@ -152,6 +155,16 @@ class TestInvariants:
     )
     def test_see_what_is_no_single_orders(self, invariant: str, changes: dict[str, Any]) -> None:
         assert broken_by(Books([AGREEING], **changes), canaries=["secret"]) == {invariant}
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"messages": tuple({**row, "payload": {"to": "secret"}} for row in AGREEING.messages)},
+            {"told": (Told(CONFIRM, ORDER, KEY, 200, {**ANSWER, "key": "secret"}),)},
+        ],
+    )
+    def test_see_what_nobody_may_read(self, changes: dict[str, Any]) -> None:
+        assert broken_by(Books([replace(AGREEING, **changes)]), canaries=["secret"]) == {"I11"}
 
     def test_miss_a_webhook_that_was_acknowledged(self) -> None:
         told = (*AGREEING.told, Told(WEBHOOK, ORDER, "event-1", 200, {"status": "stored"}))
