@@ -63,7 +63,8 @@ def password_problem(database_url: str) -> str | None:
     parts = urlsplit(database_url)
     password, user = unquote(parts.password or ""), unquote(parts.username or "")
     if not password:
-        knows_otherwise = not parts.hostname or _OTHER_PROOFS & _parameters(database_url)
+        is_here = not parts.hostname and all(host.startswith("/") for host in _hosts(database_url))
+        knows_otherwise = is_here or _OTHER_PROOFS & _parameters(database_url)
         return None if knows_otherwise else "has no password"
     if _is_well_known(password) or password == user or (_bare(user) and _bare(password) == _bare(user)):
         return "has a password that anybody would try"
@@ -111,6 +112,12 @@ def shared(purposes: Mapping[str, Iterable[str]]) -> Sequence[str]:
 def _parameters(database_url: str) -> set[str]:
     """The names behind the question mark, as SQLAlchemy reads them: to it a `#` ends nothing."""
     return {name.lower() for name, _ in parse_qsl(database_url.partition("?")[2], keep_blank_values=True)}
+
+
+def _hosts(database_url: str) -> list[str]:
+    """The servers that are named behind the question mark, where there are several; a directory is one of a socket."""
+    hosts = [value for name, value in parse_qsl(database_url.partition("?")[2]) if name.lower() in {"host", "hostaddr"}]
+    return [host for value in hosts for host in value.split(",")]
 
 
 def _is_well_known(text: str) -> bool:

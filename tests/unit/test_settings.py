@@ -374,7 +374,14 @@ class TestProduction:
 
         assert read_settings(given).database_url.get_secret_value() == given["DATABASE_URL"]
 
-    @pytest.mark.parametrize("url", ["payments@db/payments", "payments:@db/payments", "db/payments?connect_timeout=3"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("payments@db/payments", "payments:@db/payments", "db/payments?connect_timeout=3"),
+            "payments@/payments?host=db1:5432&host=db2:5432&target_session_attrs=read-write",
+            "payments@/payments?host=/var/run/postgresql,db2",
+        ],
+    )
     def test_refuses_a_database_without_a_password(self, url: str) -> None:
         said = refusal({**PRODUCTION, "DATABASE_URL": f"postgresql+psycopg://{url}"})
 
