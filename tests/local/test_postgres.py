@@ -111,7 +111,7 @@ def show(server: LocalPostgres, *settings: str) -> list[str]:
 
 @contextmanager
 def a_process_of_the_servers_user(data: Path) -> Iterator[int]:
-    with subprocess.Popen([*guard._as_server_user(data), "sleep", "60"]) as somebody:
+    with subprocess.Popen([*guard.as_server_user(data), "sleep", "60"]) as somebody:
         yield somebody.pid
         somebody.kill()
 
@@ -380,7 +380,7 @@ class TestUsers:
     @needs_root
     def test_ordinary_user(self, data: Path, programs: ExitStack) -> None:
         # May read this checkout wherever it is, and is nobody special to the launcher.
-        ordinary_user = guard._as_server_user(data)
+        ordinary_user = guard.as_server_user(data)
 
         ordinary = start_owner(programs, data, before=ordinary_user)
         write_a_row(ordinary.url)

@@ -143,7 +143,7 @@ def _make_cluster(bindir: Path, data: Path, *, sync: bool, lock: int) -> None:
     command += ["--encoding=UTF8", "--no-locale", "--no-instructions"]
     command += [] if sync else ["--no-sync"]
     subprocess.run(  # noqa: S603 - our own command line.
-        [*_as_server_user(data), *command],
+        [*as_server_user(data), *command],
         check=True,
         cwd=data,
         env=_environment(),
@@ -154,7 +154,7 @@ def _make_cluster(bindir: Path, data: Path, *, sync: bool, lock: int) -> None:
     fresh.rename(cluster_of(data))
 
 
-def _as_server_user(data: Path) -> list[str]:
+def as_server_user(data: Path) -> list[str]:
     """Return the words before a command that make it run as a user PostgreSQL accepts: it refuses root.
 
     The user may pass all directories and keeps no other right of root, so that a checkout below a home directory of
@@ -201,7 +201,7 @@ def _serve(bindir: Path, data: Path, *, sockets: Path, settings: list[str]) -> i
     for setting in [*own, *settings]:
         command += ["-c", setting]
     server = subprocess.Popen(  # noqa: S603 - our own command line.
-        [*_as_server_user(data), *command],
+        [*as_server_user(data), *command],
         cwd=data,
         env=_environment(),
         stdin=subprocess.DEVNULL,
