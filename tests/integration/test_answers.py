@@ -464,6 +464,49 @@ class TestOvertakenAnswer:
 
         assert (payment.status, payment.cancel_key, payment.next_check_at) == (WAITING, "key-1", LATER)
 
+    async def test_of_a_deposit_that_was_taken_back_since_pays_no_account_that_is_closed(
+        self, session: AsyncSession
+    ) -> None:
+        payment, slow = await an_account_whose_deposit_was_taken_back(session)
+        since, closed_at = payment.last_sequence, DUE + 2 * DEPOSIT_GRACE
+
+        await record(session, payment, a_deposit(), question=slow, cause=Cause.API, at=closed_at)
+
+        found = await outcome(session, payment, since=since)
+        assert (found.status, found.moves, found.noted) == (FAILED, [], [])
+        assert payment.next_check_at == closed_at
+
+    async def test_of_a_deposit_that_was_taken_back_since_pays_no_later_attempt(self, session: AsyncSession) -> None:
+        payment, slow = await an_account_whose_deposit_was_taken_back(session)
+        payment.retry(at=DUE + timedelta(hours=1))
+        await session.flush()
+        since = payment.last_sequence
+
+        await record(session, payment, a_deposit(), question=slow, cause=Cause.API, at=DUE + timedelta(hours=1))
+
+        found = await outcome(session, payment, since=since)
+        assert (found.status, found.moves, found.noted) == (CREATED, [], [])
+
+
+def a_deposit() -> Approved:
+    """The PG says that the account was paid into."""
+    held, awaited = an_answer("approved"), an_answer("deposit awaited")
+    assert isinstance(held, Approved)
+    assert isinstance(awaited, DepositAwaited)
+    return Approved(replace(held.payment, virtual_account=awaited.payment.virtual_account, method="가상계좌"))
+
+
+async def an_account_whose_deposit_was_taken_back(session: AsyncSession) -> tuple[Payment, Question]:
+    """It was paid into, the bank took that back, the due date passed; and a question of before that."""
+    payment = await stored(session, a_waiting_payment())
+    slow = asked(payment)
+    awaited = an_answer("deposit awaited")
+    for answer, at in ((a_deposit(), DUE), (awaited, DUE), (awaited, DUE + DEPOSIT_GRACE + timedelta(seconds=1))):
+        await record(session, payment, answer, question=asked(payment), cause=Cause.WEBHOOK, at=at)
+        await session.flush()
+    assert [row.to_status for row in await history(session, payment.id)][-3:] == [COMPLETED, WAITING, FAILED]
+    return payment, slow
+
 
 def a_waiting_payment() -> Payment:
     return a_payment(WAITING, method=PaymentMethod.VIRTUAL_ACCOUNT)

@@ -47,6 +47,9 @@ METHODS: Final[dict[str, PaymentMethod]] = {
     "게임문화상품권": PaymentMethod.GIFT_CERTIFICATE,
 }
 
+# A deposit of which an answer tells may be back at the buyer's bank by now.
+MAY_BE_UNPAID: Final = frozenset({PaymentStatus.WAITING_FOR_DEPOSIT, PaymentStatus.FAILED})
+
 OPEN: Final = frozenset({PaymentStatus.PENDING, PaymentStatus.WAITING_FOR_DEPOSIT})
 
 # An order that was given up, or is paid already: what else is captured for it goes back.
@@ -76,7 +79,7 @@ async def record(
     payment_key = question.payment_key
     is_fresh = question.version == payment.version
     if payment_key != payment.payment_key:
-        await _record_other_key(session, payment, answer, cause=cause, at=at)
+        await _record_other_key(session, payment, answer, is_fresh=is_fresh, cause=cause, at=at)
         return
     match answer:
         case Approved(payment=held):
@@ -124,13 +127,18 @@ def _is_whole(payment: Payment, held: PgPayment) -> bool:
 
 
 async def _record_other_key(
-    session: AsyncSession, payment: Payment, answer: Answer, *, cause: Cause, at: datetime
+    session: AsyncSession, payment: Payment, answer: Answer, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
     """Money, or the promise of it, under a key that this attempt did not confirm: a person has to look at it."""
     never_asked = payment.attempt == 1 and payment.payment_key is None
+    is_new = payment.status is PaymentStatus.CREATED
     match answer:
         case Approved(payment=held) if payment.status is PaymentStatus.CANCELLED:
             kind = DiscrepancyKind.CAPTURED_AFTER_CANCEL
+        case Approved(payment=held) if (
+            held.virtual_account and payment.status is PaymentStatus.CREATED and not is_fresh
+        ):
+            return  # it may tell of a deposit that the bank has taken back since; expiry asks what became of the order
         case Approved(payment=held) if never_asked:
             kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
         case Approved(payment=held):
@@ -146,7 +154,7 @@ async def _record_other_key(
     await discrepancies.note(session, kind, payment, subject=subject, theirs=as_theirs(held), at=at)
     if isinstance(answer, Approved) and payment.status in MUST_NOT_HOLD_MORE:
         await give_back_later(session, payment, held, cause=cause, at=at)
-    if isinstance(answer, Approved) and payment.status is PaymentStatus.CREATED:
+    if isinstance(answer, Approved) and is_new:
         # The PG holds the order's money: whoever comes back from the payment window now must not be charged again.
         never_sent = f"adopted-{new_id().hex}"
         payment.begin_confirm(
@@ -159,7 +167,11 @@ async def _record_held(
     session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
     """The PG holds the money, or what cancels have left of it."""
-    if payment.status is PaymentStatus.WAITING_FOR_DEPOSIT and not is_fresh:
+    may_be_reversed = payment.has_account and payment.status in {
+        PaymentStatus.WAITING_FOR_DEPOSIT,
+        PaymentStatus.FAILED,
+    }
+    if may_be_reversed and not is_fresh:
         # It may tell of the deposit that a bank has taken back since.
         payment.check_at(at)
         return
