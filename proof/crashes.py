@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import count, product
+from itertools import count, pairwise, product
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI
 from tests.statements import share_statements
@@ -34,6 +34,7 @@ _SAY_EVERY: Final = 250
 _MOSTLY: Final = 0.7
 _HALF: Final = 0.5
 _SHORTEST: Final = 4
+_LONGEST_STEP: Final = 12  # points, from the first of a step to its last
 
 # What has commits or calls of its own and is no step of a payment, and why nothing is made to happen there.
 OF_NO_STORY: Final[Mapping[str, str]] = {
@@ -79,7 +80,7 @@ class Played:
     """What came of a run."""
 
     plan: Plan
-    points: Counter[str]
+    points: Sequence[str]  # as they were come by
     struck: Sequence[Fault]  # those of the plan that happened
     violations: Sequence[Violation] = ()
 
@@ -110,7 +111,7 @@ class Stage:
                 teller.close()
         if not found:
             log.unlink(missing_ok=True)
-        return Played(plan, Counter(teller.points), tuple(teller.struck), found)
+        return Played(plan, tuple(teller.points), tuple(teller.struck), found)
 
 
 def _warm_app(case: Case) -> FastAPI:
@@ -132,9 +133,14 @@ def do_plans(world: World) -> Callable[[Plan], Played]:
 
 @dataclass
 class Census:
-    """Which points each undisturbed story comes by, and how often."""
+    """Which points each undisturbed story comes by, in which order."""
 
-    times: Mapping[Plan, Counter[str]]
+    walks: Mapping[Plan, Sequence[str]]
+
+    @cached_property
+    def times(self) -> Mapping[Plan, Counter[str]]:
+        """How often each story comes by each point."""
+        return {plan: Counter(walk) for plan, walk in self.walks.items()}
 
     @cached_property
     def places(self) -> Mapping[str, Sequence[Plan]]:
@@ -146,24 +152,45 @@ class Census:
         return dict(sorted(found.items()))
 
     def single(self, point: str, action: Action, chance: random.Random) -> Plan:
-        """A story in which this happens at this point."""
+        """A story in which this happens at this point, at one of the first times."""
         plan = chance.choice(self.places[point])
-        return replace(plan, faults=(self._fault(plan, point, action, chance),))
+        turn = chance.randint(1, min(_TURNS, self.times[plan][point]))
+        return replace(plan, faults=(Fault(point, action, turn, is_outage=chance.random() < _HALF),))
 
     def several(self, points: Sequence[str], chance: random.Random) -> Plan | None:
-        """A story in which these points are struck, by one life after the other; None if none comes by all of them."""
-        shared = [plan for plan in self.places[points[0]] if all(point in self.times[plan] for point in points)]
+        """A story in which these points are struck, by one life after the other; None if there is none."""
+        shared = [plan for plan in self.places[points[0]] if self._can_follow(plan, points)]
         if not shared:
             return None
         # One of the shorter ones: what the points have to do with each other is the same in all of them.
-        plan = chance.choice(sorted(shared, key=lambda one: self.times[one].total())[:_SHORTEST])
+        plan = chance.choice(sorted(shared, key=lambda one: len(self.walks[one]))[:_SHORTEST])
         actions = [Action.KILL if chance.random() < _MOSTLY else chance.choice(list(Action)) for _ in points]
-        faults = [self._fault(plan, *both, chance) for both in zip(points, actions, strict=True)]
-        return replace(plan, faults=tuple(faults))
+        both = zip(points, actions, strict=True)
+        return replace(plan, faults=tuple(Fault(*one, is_outage=chance.random() < _HALF) for one in both))
 
-    def _fault(self, plan: Plan, point: str, action: Action, chance: random.Random) -> Fault:
-        turn = chance.randint(1, min(_TURNS, self.times[plan][point]))
-        return Fault(point, action, turn, is_outage=chance.random() < _HALF)
+    def _can_follow(self, plan: Plan, points: Sequence[str]) -> bool:
+        """Whether a story may come by each point after the one before: a step that was cut is begun anew."""
+        return all(self._comes_after(plan, *pair) for pair in pairwise(points))
+
+    def _comes_after(self, plan: Plan, first: str, second: str) -> bool:
+        ends = self._ends[plan]
+        return first in ends and second in ends and ends[second].last > ends[first].first - _LONGEST_STEP
+
+    @cached_property
+    def _ends(self) -> Mapping[Plan, Mapping[str, "Ends"]]:
+        return {plan: _ends_of(walk) for plan, walk in self.walks.items()}
+
+
+class Ends(NamedTuple):
+    """Where on the walk of a story a point is come by for the first and for the last time."""
+
+    first: int
+    last: int
+
+
+def _ends_of(walk: Sequence[str]) -> dict[str, Ends]:
+    last = {point: at for at, point in enumerate(walk)}
+    return {point: Ends(len(walk) - 1 - at, last[point]) for at, point in enumerate(reversed(walk))}
 
 
 @dataclass
@@ -198,7 +225,7 @@ class Tally:
 
     def _note(self, played: Played) -> None:
         self.runs += 1
-        self.points |= set(played.points)
+        self.points.update(played.points)
         self.struck.update(fault.action.value for fault in played.struck)
         self.faults.update(fault.point for fault in played.struck)
         self.whole += len(played.struck) == len(played.plan.faults) > 1
@@ -284,7 +311,7 @@ def _figures(tally: Tally, census: Census | None, pairs: int) -> list[Figure]:
         Figure("errors raised", tally.struck[Action.RAISE]),
         Figure("tasks cancelled", tally.struck[Action.CANCEL]),
         Figure("processes frozen until their leases were over", tally.struck[Action.FREEZE]),
-        Figure("ordered pairs of points that one story comes by", pairs),
+        Figure("ordered pairs of points of which one can follow the other", pairs),
         Figure("runs in which two or three points were struck one after the other", tally.whole),
         Figure("seconds", round(tally.seconds)),
     ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-LANES: Final = max(2, (os.cpu_count() or 2))
+LANES: Final = 2 * (os.cpu_count() or 1)  # each of them waits for others now and then
 _PATIENCE: Final = 300.0  # seconds for one task
 
 
