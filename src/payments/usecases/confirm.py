@@ -81,7 +81,9 @@ async def confirm(
     if confirmed.payment.payment_key == asked.payment_key:
         return _outcome(confirmed)
     # The answer took so long that others decided this attempt and the buyer began another one.
-    return _outcome(await _read_recorded(asked, sessions=sessions))
+    if (recorded := await _read_recorded(asked, sessions=sessions)) is None:
+        raise PaymentKeyMismatch
+    return _outcome(recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ async def _promise(
 ) -> Promise | Confirmed:
     """Commit that the PG will be asked, and under which key; or find the payment already promised or decided."""
     at_once = await _promise_at_once(asked, hot=hot, lease=lease) if hot and pg.is_available else None
-    return at_once or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
+    # Looked at before it is locked: a hundred repetitions would queue for one row, each with a connection in its hands.
+    found = at_once or await _read_recorded(asked, sessions=sessions)
+    return found or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
 
 
 async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease) -> Promise | None:
@@ -131,12 +135,11 @@ async def _promise_plainly(
     raise ConcurrentUpdate
 
 
-async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Confirmed:
+async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Confirmed | None:
+    """How a confirm stands that has been promised or decided before; None if it has not."""
     async with transaction(sessions) as session:
         payment = await get_payment(session, asked.order_id)
-        if not await _is_recorded(session, payment, asked):
-            raise PaymentKeyMismatch
-        return await _as_recorded(session, payment)
+        return await _as_recorded(session, payment) if await _is_recorded(session, payment, asked) else None
 
 
 async def _as_recorded(session: AsyncSession, payment: Payment) -> Confirmed:
