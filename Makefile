@@ -37,15 +37,19 @@ format: .venv/dev ## Format the code
 bench: .venv/dev ## Measure against the database's own limit; writes docs/performance.md (40 minutes)
 	$(BIN)/python -m bench
 
-proof: .venv/dev ## Run the longer proofs: races and random sequences, many times over
-	$(BIN)/python -m pytest -n 2 --dist loadfile --proof tests/integration/test_races.py tests/integration/test_storms.py \
-		tests/integration/test_refund_races.py tests/integration/test_refund_storms.py \
-		tests/gateways/test_toss.py tests/gateways/test_toss_refunds.py \
-		tests/integration/test_refund_sequences.py tests/integration/test_webhooks.py \
-		tests/acceptance/test_worker_proof.py tests/deploy/test_running.py \
-		tests/fuzz tests/integration/test_forged_webhooks.py \
-		tests/edge/test_slow_sockets.py tests/edge/test_stopping.py \
-		tests/canary tests/unit/test_redaction.py
+proof: .venv/dev ## Break everything on purpose, then compare the books (FULL=1: for hours; SEED=1)
+	$(BIN)/python -m proof --seed $(SEED) $(if $(FULL),--full)
+	$(if $(FULL),$(MANY_TIMES))
+SEED ?= 1
+# The tests that have a longer form: races and random sequences, floods, slow sockets.
+MANY_TIMES := $(BIN)/python -m pytest -n 2 --dist loadfile --proof tests/integration/test_races.py tests/integration/test_storms.py \
+	tests/integration/test_refund_races.py tests/integration/test_refund_storms.py \
+	tests/gateways/test_toss.py tests/gateways/test_toss_refunds.py \
+	tests/integration/test_refund_sequences.py tests/integration/test_webhooks.py \
+	tests/acceptance/test_worker_proof.py tests/deploy/test_running.py \
+	tests/fuzz tests/integration/test_forged_webhooks.py \
+	tests/edge/test_slow_sockets.py tests/edge/test_stopping.py \
+	tests/canary tests/unit/test_redaction.py
 
 audit: .venv/dev ## Look for known weaknesses: our code, what is locked, what PyPI knows (docs/dependencies.md)
 	$(BANDIT)

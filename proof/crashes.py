@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import count, pairwise, product
+from itertools import combinations, count, islice, pairwise, product
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,10 +24,16 @@ from proof.lives import LifeFailed
 from proof.stories import FATES, STORIES, Fate, Teller
 from proof.world import Case, World
 
+Pair = tuple[str, str]
+
 _NUMBERS: Final = count(1)
 _TURNS: Final = 3  # a point that is come by often is struck at one of the first times
 _SEEDS: Final = 10
-_QUICK_PAIRS: Final = 250
+_QUICK_CHAINS: Final = 120
+_ALL: Final = 1_000_000
+_LONGEST_CHAIN: Final = 5  # faults of one run
+_CANDIDATES: Final = 12  # that are looked at to make it longer
+_AT_ONCE: Final = 400  # runs, before it is looked again what is left
 _TRIPLES: Final = 1_000
 _QUICK_TRIPLES: Final = 50
 _SAY_EVERY: Final = 250
@@ -45,7 +51,6 @@ OF_NO_STORY: Final[Mapping[str, str]] = {
     "forget": "forgets what nobody repeats any more",
     "alert": "tells people",
     "cancel.order_of_key": "reads",
-    "confirm._read_recorded": "reads",
     "prepare._check_owner": "reads, where buyers are known",
     "recover.recover_all": "an operator's command; it ends in the same `_resolve`",
     "refund.resolve_refunds": "an operator's command; it ends in the same `carry_out`",
@@ -158,15 +163,37 @@ class Census:
         return replace(plan, faults=(Fault(point, action, turn, is_outage=chance.random() < _HALF),))
 
     def several(self, points: Sequence[str], chance: random.Random) -> Plan | None:
-        """A story in which these points are struck, by one life after the other; None if there is none."""
-        shared = [plan for plan in self.places[points[0]] if self._can_follow(plan, points)]
+        """A story in which these points are struck, one after the other; None if there is none."""
+        shared = self._leading(points)
         if not shared:
             return None
-        # One of the shorter ones: what the points have to do with each other is the same in all of them.
-        plan = chance.choice(sorted(shared, key=lambda one: len(self.walks[one]))[:_SHORTEST])
         actions = [Action.KILL if chance.random() < _MOSTLY else chance.choice(list(Action)) for _ in points]
         both = zip(points, actions, strict=True)
-        return replace(plan, faults=tuple(Fault(*one, is_outage=chance.random() < _HALF) for one in both))
+        faults = tuple(Fault(*one, is_outage=chance.random() < _HALF) for one in both)
+        return replace(chance.choice(shared), faults=faults)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Every two points of which the second can strike after the first."""
+        for first, second in product(self.places, repeat=2):
+            if self._leading((first, second)):
+                yield first, second
+
+    def chain(self, pair: Pair, untried: set[Pair], chance: random.Random) -> Plan | None:
+        """A story with as many untried pairs as few faults can make, this one among them."""
+        points = list(pair)
+        while len(points) < _LONGEST_CHAIN:
+            gains = Counter({one: sum((before, one) in untried for before in points) for one in self.places})
+            more = [one for one, gain in gains.most_common(_CANDIDATES) if gain and self._leading([*points, one])]
+            if not more:
+                break
+            points.append(more[0])
+        return self.several(points, chance)
+
+    def _leading(self, points: Sequence[str]) -> Sequence[Plan]:
+        """The stories that come by these points, one after the other; only the shorter ones."""
+        found = [plan for plan in self.places[points[0]] if self._can_follow(plan, points)]
+        # What the points have to do with each other is the same in all of them.
+        return sorted(found, key=lambda plan: len(self.walks[plan]))[:_SHORTEST]
 
     def _can_follow(self, plan: Plan, points: Sequence[str]) -> bool:
         """Whether a story may come by each point after the one before: a step that was cut is begun anew."""
@@ -202,7 +229,10 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)  # planned, by point
     struck: Counter[str] = field(default_factory=Counter)  # by action
     points: set[str] = field(default_factory=set)  # that any run came by
-    whole: int = 0  # runs in which everything struck that was planned
+    pairs: int = 0
+    untried: int = 0
+    both: set[Pair] = field(default_factory=set)  # that were struck, one after the other
+    many: int = 0  # runs in which three or more were struck
     failures: list[Failure] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
 
@@ -228,7 +258,8 @@ class Tally:
         self.points.update(played.points)
         self.struck.update(fault.action.value for fault in played.struck)
         self.faults.update(fault.point for fault in played.struck)
-        self.whole += len(played.struck) == len(played.plan.faults) > 1
+        self.both |= set(combinations([fault.point for fault in played.struck], 2))
+        self.many += len(played.struck) >= 3
         for violation in played.violations:
             failure = Failure(f"{violation} in {played.plan}", str(played.plan))
             self.failures.append(failure)
@@ -241,16 +272,15 @@ def run(options: Options, say: Say) -> Findings:
     if options.replay:
         with Lanes(do_plans, lanes=1) as lanes:
             tally.take([Plan.read(options.replay)], lanes, "replayed")
-        return Findings(_figures(tally, None, 0), tally.failures)
+        return Findings(_figures(tally, None), tally.failures)
     chance = random.Random(options.seed)
     with Lanes(do_plans) as lanes:
         census = Census({one.plan: one.points for one in tally.take(calm_plans(), lanes, "undisturbed")})
         tally.take(list(_singles(census, chance, options)), lanes, "one fault")
-        pairs = list(_pairs(census, chance, options))
-        tally.take(pairs, lanes, "two faults")
+        _try_pairs(census, tally, lanes, chance, _ALL if options.is_full else _QUICK_CHAINS)
         tally.take(list(_triples(census, chance, options)), lanes, "three faults")
     tally.failures += _not_covered(tally, census)
-    return Findings(_figures(tally, census, len(pairs)), tally.failures)
+    return Findings(_figures(tally, census), tally.failures)
 
 
 def calm_plans() -> list[Plan]:
@@ -265,10 +295,31 @@ def _singles(census: Census, chance: random.Random, options: Options) -> Iterato
         yield from (census.single(point, action, chance) for point in census.places for action in Action)
 
 
-def _pairs(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
-    points = list(census.places)
-    plans = [plan for pair in product(points, repeat=2) if (plan := census.several(pair, chance)) is not None]
-    yield from plans if options.is_full else chance.sample(plans, _QUICK_PAIRS)
+def _try_pairs(census: Census, tally: Tally, lanes: Lanes[Plan, Played], chance: random.Random, most: int) -> None:
+    """Try every ordered pair, several with one run, until none is left or there have been so many runs."""
+    untried = set(census.pairs())
+    tally.pairs = len(untried)
+    while untried and most > 0:
+        plans = list(islice(_chains(census, untried, chance), min(most, _AT_ONCE)))
+        most -= len(plans)
+        for played in tally.take(plans, lanes, f"several faults, {len(untried):,} pairs left"):
+            untried -= set(tried_in(played))
+    tally.untried = len(untried)
+
+
+def _chains(census: Census, untried: set[Pair], chance: random.Random) -> Iterator[Plan]:
+    """Plans for the pairs, each of which counts as tried for the others until it has been played."""
+    left = set(untried)
+    for pair in chance.sample(sorted(untried), len(untried)):
+        if pair in left and (plan := census.chain(pair, left, chance)) is not None:
+            left -= set(combinations([fault.point for fault in plan.faults], 2))
+            yield plan
+
+
+def tried_in(played: Played) -> Iterator[Pair]:
+    """The pairs of which the first point was struck, and the second was armed from then on until the end."""
+    points = [fault.point for fault in played.plan.faults]
+    yield from combinations(points[: len(played.struck) + 1], 2)
 
 
 def _triples(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
@@ -302,7 +353,7 @@ def names_of(site: str) -> set[str]:
     return {module, f"{module}.{function}"}
 
 
-def _figures(tally: Tally, census: Census | None, pairs: int) -> list[Figure]:
+def _figures(tally: Tally, census: Census | None) -> list[Figure]:
     return [
         Figure("failpoints", len(census.places) if census else len(tally.points)),
         Figure("commits and outside calls in the source that they cover", len({site_of(one) for one in tally.points})),
@@ -311,7 +362,9 @@ def _figures(tally: Tally, census: Census | None, pairs: int) -> list[Figure]:
         Figure("errors raised", tally.struck[Action.RAISE]),
         Figure("tasks cancelled", tally.struck[Action.CANCEL]),
         Figure("processes frozen until their leases were over", tally.struck[Action.FREEZE]),
-        Figure("ordered pairs of points of which one can follow the other", pairs),
-        Figure("runs in which two or three points were struck one after the other", tally.whole),
+        Figure("ordered pairs of points of which the second can strike after the first", tally.pairs),
+        Figure("of these tried", tally.pairs - tally.untried),
+        Figure("of these struck both, one after the other", len(tally.both)),
+        Figure("runs in which three or more points were struck", tally.many),
         Figure("seconds", round(tally.seconds)),
     ]

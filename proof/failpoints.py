@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -81,9 +81,9 @@ class Fault:
 class Failpoints:
     """The points of one process: which were come by, and what happens at one of them."""
 
-    armed: Fault | None = None
+    armed: list[Fault] = field(default_factory=list)  # one after the other
     passed: list[str] = field(default_factory=list)  # since they were last forgotten
-    has_struck: bool = False
+    strikes: Callable[[], None] = lambda: None  # is told of each before it happens
     _times: Counter[str] = field(default_factory=Counter)
 
     async def reach(self, call: str, side: str) -> None:
@@ -93,9 +93,10 @@ class Failpoints:
         point = f"{place}.{call}.{side}"
         self.passed.append(point)
         self._times[point] += 1
-        fault = self.armed
-        if fault is not None and fault.point == point and self._times[point] == fault.turn:
-            self.has_struck = True
+        fault = self.armed[0] if self.armed else None
+        if fault is not None and fault.point == point and self._times[point] >= fault.turn:
+            self.strikes()
+            del self.armed[: None if fault.action is Action.FREEZE else 1]  # what follows then strikes the others
             await _strike(fault, is_commit=call == COMMIT)
 
     def forget(self) -> None:

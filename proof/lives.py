@@ -5,9 +5,11 @@ through a pipe, so that everything that was answered is known whatever becomes o
 """
 
 import asyncio
+import mmap
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -72,28 +74,34 @@ class Answer:
     status: int | None = None
     body: Any = None
     points: tuple[str, ...] = ()  # that were come by
-    has_struck: bool = False
 
 
 class Life:
     """One process. Orders go to it one at a time."""
 
-    def __init__(self, settings: Settings, app: FastAPI, *, log: Path, hot: bool, fault: Fault | None = None) -> None:
+    def __init__(self, settings: Settings, app: FastAPI, *, log: Path, hot: bool, faults: Sequence[Fault] = ()) -> None:
         self.points: list[str] = []  # that it has come by
-        self.fault = fault
-        self.has_struck = False
+        self.noted = 0  # strikes that whoever leads it knows of
+        self._faults = len(faults)
+        self._tally = mmap.mmap(-1, 1)  # how many of them have struck, which the process writes before it dies of it
         self._answers, theirs = Pipe()
         self._pid = os.fork()
         if not self._pid:
             self._answers.close()
-            _live(settings, app, theirs, log=log, hot=hot, fault=fault)
+            _live(settings, app, theirs, log=log, hot=hot, points=Failpoints(list(faults), strikes=self._count))
         theirs.close()
         self._is_dead = False
+        self._is_spared = False  # it was frozen, and has had its share
+
+    @property
+    def struck(self) -> int:
+        """How many of its faults have struck."""
+        return self._tally[0]
 
     @property
     def is_armed(self) -> bool:
-        """Whether something may still strike it."""
-        return self.fault is not None
+        """Whether one of them may still strike."""
+        return self.struck < self._faults and not self._is_spared
 
     def tell(self, order: Order) -> Answer | Stopped:
         """Have something done.
@@ -133,15 +141,17 @@ class Life:
             self._is_dead = True
         self._answers.close()
 
+    def _count(self) -> None:
+        self._tally[0] += 1
+
     def _heard(self, answer: Answer) -> Answer:
         self.points += answer.points
-        self.has_struck = self.has_struck or answer.has_struck
         return answer
 
     def _look(self) -> Stopped | None:
         pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
         if pid and os.WIFSTOPPED(status):
-            self.has_struck = True
+            self._is_spared = True
             return Stopped.FROZEN
         if pid:
             self._is_dead = True
@@ -156,11 +166,10 @@ class Life:
     def _died_of(self, status: int) -> Stopped:
         if not os.WIFSIGNALED(status):
             raise LifeFailed(f"a process ended by itself: {os.waitstatus_to_exitcode(status)}")
-        self.has_struck = True
         return Stopped.DEAD
 
 
-def _live(settings: Settings, app: FastAPI, orders: Connection, *, log: Path, hot: bool, fault: Fault | None) -> None:
+def _live(settings: Settings, app: FastAPI, orders: Connection, *, log: Path, hot: bool, points: Failpoints) -> None:
     """What the forked process does; it never returns to whoever forked it."""
     code = 1
     try:
@@ -168,7 +177,7 @@ def _live(settings: Settings, app: FastAPI, orders: Connection, *, log: Path, ho
         os.dup2(output, sys.stdout.fileno())
         os.dup2(output, sys.stderr.fileno())
         configure_logging(LogFormat.JSON, to=sys.stdout, secrets=settings.secrets())
-        asyncio.run(_obey(settings, app, orders, hot=hot, fault=fault))
+        asyncio.run(_obey(settings, app, orders, hot=hot, points=points))
         code = 0
     finally:
         with suppress(OSError, ValueError):
@@ -176,17 +185,16 @@ def _live(settings: Settings, app: FastAPI, orders: Connection, *, log: Path, ho
         os._exit(code)
 
 
-async def _obey(settings: Settings, app: FastAPI, orders: Connection, *, hot: bool, fault: Fault | None) -> None:
+async def _obey(settings: Settings, app: FastAPI, orders: Connection, *, hot: bool, points: Failpoints) -> None:
     loop = asyncio.get_running_loop()
     waiting: asyncio.Queue[Order | None] = asyncio.Queue()
     loop.add_reader(orders.fileno(), lambda: waiting.put_nowait(_next(orders)))
-    points = Failpoints(armed=fault)
     async with open_house(settings, app=app, hot=hot, fitted=points.fit) as house:
         while (order := await waiting.get()) is not None:
             # In a task of its own, which may be cancelled.
             (outcome,) = await asyncio.gather(asyncio.create_task(_do(house, order)), return_exceptions=True)
             answer = outcome if isinstance(outcome, Answer) else Answer(body=type(outcome).__name__)
-            orders.send(Answer(answer.status, answer.body, tuple(points.passed), points.has_struck))
+            orders.send(Answer(answer.status, answer.body, tuple(points.passed)))
             points.forget()
 
 

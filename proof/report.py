@@ -1,6 +1,7 @@
-"""The report: what is printed, what `docs/proof.md` holds between two marks, and the headline of the README."""
+"""The report: what is printed, what `docs/proof.md` holds between marks, and the headline of the README."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,56 +12,56 @@ from proof.findings import Figure, Findings, Options
 _ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = _ROOT / "docs" / "proof.md"
 README: Final = _ROOT / "README.md"
+VIOLATIONS: Final = "**violations**"
 
-
-def lines_of(findings: Mapping[str, Findings]) -> list[str]:
-    """One table of all figures in Markdown."""
-    lines = ["| part | what | |", "| --- | --- | --- |"]
-    for part, found in findings.items():
-        for number, figure in enumerate(found.figures):
-            lines.append(f"| {part if not number else ''} | {figure.name} | {_value(figure)} |")
-        lines.append(f"| | **violations** | **{len(found.failures)}** |")
-    return lines
-
-
-def write(findings: Mapping[str, Findings], options: Options, *, seconds: float, machine: str) -> None:
-    """Put the figures of a full run where they are read.
-
-    Raises:
-        ValueError: a file has no marks between which they stand.
-    """
-    at = f"Run on {day_of(datetime.now(UTC)).isoformat()}, seed {options.seed}, {seconds / 60:.0f} minutes, {machine}."
-    DOCS.write_text(within(DOCS.read_text(), [at, "", *lines_of(findings)]))
-    README.write_text(within(README.read_text(), [headline(findings)]))
-
-
-def headline(findings: Mapping[str, Findings]) -> str:
-    """What was done to it, and what came of it, in one sentence."""
-    figures = {part: {one.name: one for one in found.figures} for part, found in findings.items()}
-    said = [
-        f"{_value(figures[part][name])} {words}"
-        for part, name, words in HEADLINE
-        if part in figures and name in figures[part]
-    ]
-    violations = sum(len(found.failures) for found in findings.values())
-    return f"**{', '.join(said)}: {violations or 'no'} violation{'' if violations == 1 else 's'}.**"
-
-
-# The figures that the README shows: the part, its name there, and the words behind it.
-HEADLINE: Final = (
+# What the README says, in this order: the part, the name of the figure, and the words behind the number.
+HEADLINE: Final[Sequence[tuple[str, str, str]]] = (
     ("crashes", "runs", "lives of an order"),
     ("crashes", "failpoints", "failpoints"),
     ("crashes", "processes killed", "processes killed"),
 )
+_ROW: Final = re.compile(r"\| (.+) \| ([0-9,.]+)(?: .*)? \|")
 
 
-def within(text: str, lines: list[str]) -> str:
-    """The text with these lines between its marks; what people wrote around them stays.
+def lines_of(found: Findings) -> list[str]:
+    """The figures of one part as a table in Markdown."""
+    rows = [*found.figures, Figure(VIOLATIONS, len(found.failures))]
+    return ["| | |", "| --- | ---: |", *(f"| {one.name} | {_value(one)} |" for one in rows)]
+
+
+def write(part: str, found: Findings, options: Options, *, seconds: float) -> None:
+    """Put the figures of a full run of one part where they are read; those of the other parts stay.
+
+    Raises:
+        ValueError: a file has no marks between which they stand.
+    """
+    head = f"Run on {day_of(datetime.now(UTC)).isoformat()} with seed {options.seed}, in {seconds / 60:.0f} minutes."
+    docs = within(DOCS.read_text(), part, [head, "", *lines_of(found)])
+    DOCS.write_text(docs)
+    README.write_text(within(README.read_text(), "headline", [headline(docs)]))
+
+
+def headline(docs: str) -> str:
+    """What was done to it, and what came of it, as the report says."""
+    parts = {part: read(docs, part) for part in re.findall(r"<!-- ([a-z]+) -->", docs)}
+    said = [f"{parts[part][name]} {words}" for part, name, words in HEADLINE if name in parts.get(part, {})]
+    violations = sum(int(figures.get(VIOLATIONS, "0").replace(",", "")) for figures in parts.values())
+    return f"**{', '.join(said)}: {violations or 'no'} violation{'' if violations == 1 else 's'}.**"
+
+
+def read(docs: str, part: str) -> Mapping[str, str]:
+    """The figures of a part that stand in the report, by their names."""
+    _, _, rest = docs.partition(f"<!-- {part} -->")
+    return dict(_ROW.findall(rest.partition(f"<!-- /{part} -->")[0]))
+
+
+def within(text: str, mark: str, lines: Sequence[str]) -> str:
+    """The text with these lines between the two marks of this name; what people wrote around them stays.
 
     Raises:
         ValueError: the marks are not there.
     """
-    begins, ends = "<!-- proof -->", "<!-- /proof -->"
+    begins, ends = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, found, rest = text.partition(begins)
     _, closed, after = rest.partition(ends)
     if not found or not closed:
@@ -69,8 +70,5 @@ def within(text: str, lines: list[str]) -> str:
 
 
 def _value(figure: Figure) -> str:
-    return (
-        f"{figure.value:,g} {figure.unit}".strip()
-        if isinstance(figure.value, float)
-        else f"{figure.value:,} {figure.unit}".strip()
-    )
+    number = f"{figure.value:,.1f}" if isinstance(figure.value, float) else f"{figure.value:,}"
+    return f"{number} {figure.unit}".strip()

@@ -61,7 +61,7 @@ class Teller:
     log: Path
     hot: bool = True
     fate: Fate = Fate.SOUND
-    faults: list[Fault] = field(default_factory=list)  # of one life after the other
+    faults: list[Fault] = field(default_factory=list)  # one after the other, whichever life they meet
     told: list[Told] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
     struck: list[Fault] = field(default_factory=list)
@@ -226,8 +226,7 @@ class Teller:
         return len(over) == len(NightlyCheck)
 
     def _begin(self) -> Life:
-        fault = self.faults.pop(0) if self.faults else None
-        self._life = Life(self.case.settings, self.app, log=self.log, hot=self.hot, fault=fault)
+        self._life = Life(self.case.settings, self.app, log=self.log, hot=self.hot, faults=self.faults)
         self._lives.append(self._life)
         return self._life
 
@@ -244,9 +243,10 @@ class Teller:
     def _note(self, life: Life) -> None:
         self.points += life.points
         life.points.clear()
-        if life.has_struck and life.fault is not None:
-            self.struck.append(life.fault)
-            life.fault = None
+        new = life.struck - life.noted
+        life.noted = life.struck
+        self.struck += self.faults[:new]
+        del self.faults[:new]
 
     def _end(self, life: Life | None) -> None:
         if life is not None:

@@ -1,0 +1,282 @@
+"""Hunt for one defect: `python -m proof.hunt --ground bought,refunded` plays until a promise is broken.
+
+It is run with a changed copy of our source before the true one on PYTHONPATH. Calm stories and scenes come first, then
+single faults at every point that the stories come by, then pairs of them, in an order that the seed decides.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from tests.acceptance.worker_world import numbered
+from tests.statements import share_statements
+
+import payments
+from payments.observability import configure_logging
+from payments.settings import LogFormat
+from proof.crashes import Census, Plan, Played
+from proof.failpoints import Action
+from proof.house import build_app, warm_up
+from proof.invariants import Violation
+from proof.lives import LifeFailed
+from proof.planted_scenes import ORDERS, SCENES, play_scene
+from proof.planted_stories import MORE_FATES, MORE_STORIES, STORY_ENDS, ends_as, more_violations
+from proof.stories import FATES, STORIES, Fate, Teller
+from proof.world import Case, World, open_world
+
+ALL: Final = "all"
+CAUGHT: Final = 1
+SURVIVED: Final = 0
+_EVERY_STORY: Final = {**STORIES, **MORE_STORIES}
+_EVERY_FATE: Final = {**FATES, **MORE_FATES}
+_SCENE: Final = "scene"
+_ROUNDS_OF_SCENES: Final = 3
+_PATIENCE: Final = 60.0  # seconds for one scene
+_BOOKKEEPING: Final = ("jobs.", "keys.")  # comes last: no step of a payment
+# In turn: what strikes often, and then what our code is shielded from.
+_ACTIONS: Final = ((Action.KILL, Action.RAISE), (Action.CANCEL, Action.FREEZE))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a hunt."""
+
+    is_caught: bool
+    seconds: float  # of playing, without the time until the world was there
+    played: int
+    violation: str = ""
+    plan: str = ""  # which plays it once more
+
+    @classmethod
+    def read(cls, line: str) -> "Verdict":
+        """What `main` printed as its last line."""
+        return cls(**json.loads(line))
+
+
+@dataclass
+class Hunter:
+    """Plays one plan after the other in one world."""
+
+    world: World
+    _apps: dict[str, FastAPI] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def play(self, plan: Plan) -> Played:
+        """As `crashes.Stage.play`, with more stories and more promises."""
+        order_id = f"prey-{next(self._numbers):07}"
+        log = Path(self.world.home, f"{order_id}.log")
+        self.world.town.shop.take_orders([order_id])
+        with self.world.case() as case:
+            teller = Teller(case, self.world.town.shop, self._app(case), order_id, log, hot=plan.hot)
+            teller.fate, teller.faults = plan.fate, list(plan.faults)
+            try:
+                _EVERY_STORY[plan.story](teller)
+                found = [*teller.settle(), *_more(teller, plan)]
+            except LifeFailed as error:
+                found = [Violation("I13", order_id, str(error))]
+            finally:
+                teller.close()
+        return Played(plan, tuple(teller.points), tuple(teller.struck), found)
+
+    def play_scene(self, name: str, seed: int) -> Sequence[Violation]:
+        """In a process of its own, so that nothing of it is left in those that are forked later."""
+        orders = numbered(name, ORDERS)
+        self.world.town.shop.take_orders(orders)  # here, where its database has been opened
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe(duplex=False)
+        actors = fork.Process(target=_act, args=(self.world, name, seed, orders, theirs), daemon=True)
+        actors.start()
+        theirs.close()
+        try:
+            found: list[Violation] = ours.recv() if ours.poll(_PATIENCE) else [_stuck(name)]
+        except EOFError:
+            found = [Violation("I13", "-", f"{name} has failed; what it said stands above")]
+        actors.kill()
+        actors.join()
+        return found
+
+    def _app(self, case: Case) -> FastAPI:
+        if case.database not in self._apps:
+            share_statements()
+            self._apps[case.database] = app = build_app(case.settings)
+            for hot in (True, False):
+                asyncio.run(warm_up(case.settings, app, hot=hot))
+            case.clear()
+            gc.collect()
+            gc.freeze()  # a forked process that looks through all of it would copy it
+        return self._apps[case.database]
+
+
+def _more(teller: Teller, plan: Plan) -> Iterator[Violation]:
+    books, is_calm = teller.books(), not plan.faults
+    calls = {teller.order_id: teller.case.pg.calls(teller.order_id)}
+    yield from more_violations(books, calls, is_calm=is_calm)
+    if is_calm:
+        yield from ends_as(books, {end for end, stories in STORY_ENDS.items() if plan.story in stories})
+
+
+def _stuck(name: str) -> Violation:
+    return Violation("I13", "-", f"{name} has not ended within {_PATIENCE:.0f} seconds")
+
+
+def _act(world: World, name: str, seed: int, orders: Sequence[str], end: Connection) -> None:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        configure_logging(LogFormat.JSON, to=nowhere)
+        end.send(play_scene(world, name, seed, orders))
+
+
+@dataclass
+class Hunt:
+    """The search on one ground, until something is found or the time is over."""
+
+    hunter: Hunter
+    ground: Sequence[str]
+    chance: random.Random
+    seconds: float
+    played: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Verdict:
+        """Play in the order of the module's docstring."""
+        found = next(self._violations(), None)
+        if found is None:
+            return Verdict(is_caught=False, seconds=self.age, played=self.played)
+        plan, violation = found
+        return Verdict(is_caught=True, seconds=self.age, played=self.played, violation=violation, plan=plan)
+
+    @property
+    def age(self) -> float:
+        return round(time.monotonic() - self._began, 1)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.age >= self.seconds
+
+    def _violations(self) -> Iterator[tuple[str, str]]:
+        walks: dict[Plan, Sequence[str]] = {}
+        for plan in _calm_plans(self.ground, self.chance):
+            if self._is_over:
+                return
+            played = self._play(plan)
+            walks[plan] = played.points
+            yield from ((str(plan), str(violation)) for violation in played.violations)
+        yield from self._of_scenes()
+        if walks:
+            yield from self._of_faults(Census(walks))
+
+    def _of_scenes(self) -> Iterator[tuple[str, str]]:
+        scenes = [name for name in self.ground if name in SCENES]
+        for number in count() if len(scenes) == len(self.ground) else range(_ROUNDS_OF_SCENES):
+            for name in scenes:
+                if self._is_over:
+                    return
+                self.played += 1
+                seed = self.chance.randrange(1_000_000)
+                for violation in self.hunter.play_scene(name, seed):
+                    yield f"{_SCENE}/{name}/{seed}", f"{violation} in round {number + 1}"
+
+    def _of_faults(self, census: Census) -> Iterator[tuple[str, str]]:
+        for plan in _struck_plans(census, self.chance):
+            if self._is_over:
+                return
+            yield from ((str(plan), str(violation)) for violation in self._play(plan).violations)
+
+    def _play(self, plan: Plan) -> Played:
+        self.played += 1
+        return self.hunter.play(plan)
+
+
+def _calm_plans(ground: Sequence[str], chance: random.Random) -> list[Plan]:
+    plans = [
+        Plan(story, hot, fate)
+        for story in ground
+        if story not in SCENES
+        for hot in (True, False)
+        for fate in _EVERY_FATE.get(story, (Fate.SOUND,))
+    ]
+    chance.shuffle(plans)
+    return plans
+
+
+def _struck_plans(census: Census, chance: random.Random) -> Iterator[Plan]:
+    """Every point once with each action, and then any two points, for ever."""
+    points = list(census.places)
+    for pair in _ACTIONS:
+        chance.shuffle(points)
+        points.sort(key=lambda point: point.startswith(_BOOKKEEPING))
+        yield from (census.single(point, action, chance) for point in points for action in pair)
+    while True:
+        if (plan := census.several(chance.choices(points, k=2), chance)) is not None:
+            yield plan
+
+
+def grounds(text: str) -> list[str]:
+    """The stories and scenes of a comma-separated list; `all` of them.
+
+    Raises:
+        ValueError: one of them is unknown.
+    """
+    known = [*_EVERY_STORY, *SCENES]
+    names = known if text == ALL else text.split(",")
+    if unknown := set(names) - set(known):
+        raise ValueError(f"no such story or scene: {', '.join(sorted(unknown))}")
+    return names
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 nothing was found in the time, 1 a promise is broken, 2 wrong usage or another source."""
+    asked = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # through the blocks that end what they have started
+    source = Path(payments.__file__).resolve()
+    if asked.source is not None and not source.is_relative_to(asked.source.resolve()):
+        print(f"hunt: payments comes from {source}, which is not the source that was asked for", file=sys.stderr)
+        return 2
+    with open_world() as world:
+        verdict = _replay(world, asked.replay) if asked.replay else _hunt(world, asked)
+    print(json.dumps(asdict(verdict)), flush=True)
+    return CAUGHT if verdict.is_caught else SURVIVED
+
+
+def _hunt(world: World, asked: argparse.Namespace) -> Verdict:
+    return Hunt(Hunter(world), grounds(asked.ground), random.Random(asked.seed), asked.seconds).run()
+
+
+def _replay(world: World, word: str) -> Verdict:
+    began = time.monotonic()
+    hunter = Hunter(world)
+    kind, _, rest = word.partition("/")
+    if kind == _SCENE:
+        name, _, seed = rest.partition("/")
+        found = hunter.play_scene(name, int(seed))
+    else:
+        found = hunter.play(Plan.read(word)).violations
+    seconds = round(time.monotonic() - began, 1)
+    return Verdict(bool(found), seconds, 1, "; ".join(map(str, found)), word)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m proof.hunt", description=__doc__)
+    parser.add_argument("--ground", default=ALL, metavar="STORIES", help="comma-separated stories and scenes, or `all`")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of playing (default: %(default)s)")
+    parser.add_argument("--source", type=Path, help="the directory that `payments` has to come from")
+    parser.add_argument("--replay", metavar="PLAN", help="only this one, as a verdict has named it")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

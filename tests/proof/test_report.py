@@ -1,0 +1,44 @@
+"""What a full run leaves behind for readers."""
+
+import pytest
+from proof.__main__ import PARTS
+from proof.findings import Failure, Figure, Findings
+from proof.report import DOCS, HEADLINE, README, headline, lines_of, read, within
+
+FOUND = Findings([Figure("runs", 1_234), Figure("slowest", 1.26, "s")], [Failure("I1 broke", "word")])
+
+
+class TestReport:
+    def test_stands_between_marks_and_leaves_the_rest(self) -> None:
+        text = within("before\n<!-- crashes -->\nold\n<!-- /crashes -->\nafter", "crashes", lines_of(FOUND))
+
+        assert read(text, "crashes") == {"runs": "1,234", "slowest": "1.3", "**violations**": "1"}
+        assert text.startswith("before\n")
+        assert text.endswith("\nafter")
+        assert "old" not in text
+
+    def test_needs_its_marks(self) -> None:
+        with pytest.raises(ValueError, match="crashes"):
+            within("nothing", "crashes", [])
+
+    def test_has_a_place_for_every_part(self) -> None:
+        docs = DOCS.read_text()
+
+        assert [part for part in PARTS if f"<!-- {part} -->" not in docs or f"<!-- /{part} -->" not in docs] == []
+        assert "<!-- headline -->" in README.read_text()
+
+
+class TestHeadline:
+    def test_counts_what_was_done_and_what_broke(self) -> None:
+        docs = within("<!-- crashes -->\n<!-- /crashes -->", "crashes", lines_of(FOUND))
+
+        assert headline(docs) == "**1,234 lives of an order: 1 violation.**"
+
+    def test_says_what_the_report_says(self) -> None:
+        """The README is not edited by hand."""
+        assert headline(DOCS.read_text()) in README.read_text()
+
+    def test_names_figures_that_there_are(self) -> None:
+        docs = DOCS.read_text()
+
+        assert [(part, name) for part, name, _ in HEADLINE if name not in read(docs, part)] == []
