@@ -42,9 +42,11 @@ def write(part: str, found: Findings, options: Options, *, seconds: float) -> No
 
 
 def headline(docs: str) -> str:
-    """What was done to it, and what came of it, as the report says."""
+    """What was done to it, and what came of it, as the report says; nothing while it says nothing."""
     parts = {part: read(docs, part) for part in re.findall(r"<!-- ([a-z]+) -->", docs)}
     said = [f"{parts[part][name]} {words}" for part, name, words in HEADLINE if name in parts.get(part, {})]
+    if not said:
+        return ""
     violations = sum(int(figures.get(VIOLATIONS, "0").replace(",", "")) for figures in parts.values())
     return f"**{', '.join(said)}: {violations or 'no'} violation{'' if violations == 1 else 's'}.**"
 
