@@ -14,6 +14,7 @@ from psycopg import sql
 from pydantic import SecretStr
 from tests.acceptance.worker_world import EVENTS_SECRET, Town, open_town
 from tests.authorities import few_authorities
+from tests.conftest import SHARED_MEMORY
 from tests.integration.world import AMOUNT, settings_for
 from tests.keys import let_in
 
@@ -21,7 +22,6 @@ from payments.local.postgres import LocalPostgres
 from payments.schema import migrate
 from payments.settings import Settings
 
-SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
 WEBHOOK_SECRET: Final = "whsec-proof-9f1c27d05a6e4b83"  # noqa: S105 - of a PG that only this machine knows
 _TEMPLATE: Final = "migrated"
 # Longer than any lease (`Resources.pg_lease`, twice that for a request), and than a dead process's silence.
