@@ -21,6 +21,7 @@ from proof.house import build_app, warm_up
 from proof.invariants import Violation
 from proof.lanes import Lanes
 from proof.lives import LifeFailed
+from proof.planted_stories import MORE_STORIES, STORY_ENDS, ends_as, more_violations
 from proof.stories import FATES, STORIES, Fate, Teller
 from proof.world import Case, World
 
@@ -41,6 +42,8 @@ _MOSTLY: Final = 0.7
 _HALF: Final = 0.5
 _SHORTEST: Final = 4
 _LONGEST_STEP: Final = 12  # points, from the first of a step to its last
+
+EVERY_STORY: Final = {**STORIES, **MORE_STORIES}  # the others are for the hunt of planted defects
 
 # What has commits or calls of its own and is no step of a payment, and why nothing is made to happen there.
 OF_NO_STORY: Final[Mapping[str, str]] = {
@@ -108,8 +111,8 @@ class Stage:
             teller = Teller(case, self.world.town.shop, self._apps[case.database], order_id, log, hot=plan.hot)
             teller.fate, teller.faults = plan.fate, list(plan.faults)
             try:
-                STORIES[plan.story](teller)
-                found = teller.settle()
+                EVERY_STORY[plan.story](teller)
+                found = [*teller.settle(), *_more(teller, plan)]
             except LifeFailed as error:
                 found = [Violation("I13", order_id, str(error))]
             finally:
@@ -117,6 +120,15 @@ class Stage:
         if not found:
             log.unlink(missing_ok=True)
         return Played(plan, tuple(teller.points), tuple(teller.struck), found)
+
+
+def _more(teller: Teller, plan: Plan) -> Iterator[Violation]:
+    """What has to hold besides: of the story, and of what the PG was asked and said."""
+    books, is_calm = teller.books(), not plan.faults
+    calls = {teller.order_id: teller.case.pg.calls(teller.order_id)}
+    yield from more_violations(books, calls, is_calm=is_calm)
+    if is_calm:
+        yield from ends_as(books, {end for end, stories in STORY_ENDS.items() if plan.story in stories})
 
 
 def _warm_app(case: Case) -> FastAPI:

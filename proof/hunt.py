@@ -5,8 +5,6 @@ single faults at every point that the stories come by, then pairs of them, in an
 """
 
 import argparse
-import asyncio
-import gc
 import json
 import multiprocessing
 import os
@@ -21,27 +19,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
 from tests.acceptance.worker_world import numbered
-from tests.statements import share_statements
 
 import payments
 from payments.observability import configure_logging
 from payments.settings import LogFormat
-from proof.crashes import Census, Plan, Played
+from proof.crashes import EVERY_STORY, Census, Plan, Played, Stage
 from proof.failpoints import Action
-from proof.house import build_app, warm_up
 from proof.invariants import Violation
-from proof.lives import LifeFailed
 from proof.planted_scenes import ORDERS, SCENES, play_scene
-from proof.planted_stories import MORE_FATES, MORE_STORIES, STORY_ENDS, ends_as, more_violations
-from proof.stories import FATES, STORIES, Fate, Teller
-from proof.world import Case, World, open_world
+from proof.planted_stories import MORE_FATES
+from proof.stories import FATES, Fate
+from proof.world import World, open_world
 
 ALL: Final = "all"
 CAUGHT: Final = 1
 SURVIVED: Final = 0
-_EVERY_STORY: Final = {**STORIES, **MORE_STORIES}
 _EVERY_FATE: Final = {**FATES, **MORE_FATES}
 _SCENE: Final = "scene"
 _ROUNDS_OF_SCENES: Final = 3
@@ -72,25 +65,10 @@ class Hunter:
     """Plays one plan after the other in one world."""
 
     world: World
-    _apps: dict[str, FastAPI] = field(default_factory=dict)
-    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    stage: Stage
 
     def play(self, plan: Plan) -> Played:
-        """As `crashes.Stage.play`, with more stories and more promises."""
-        order_id = f"prey-{next(self._numbers):07}"
-        log = Path(self.world.home, f"{order_id}.log")
-        self.world.town.shop.take_orders([order_id])
-        with self.world.case() as case:
-            teller = Teller(case, self.world.town.shop, self._app(case), order_id, log, hot=plan.hot)
-            teller.fate, teller.faults = plan.fate, list(plan.faults)
-            try:
-                _EVERY_STORY[plan.story](teller)
-                found = [*teller.settle(), *_more(teller, plan)]
-            except LifeFailed as error:
-                found = [Violation("I13", order_id, str(error))]
-            finally:
-                teller.close()
-        return Played(plan, tuple(teller.points), tuple(teller.struck), found)
+        return self.stage.play(plan)
 
     def play_scene(self, name: str, seed: int) -> Sequence[Violation]:
         """In a process of its own, so that nothing of it is left in those that are forked later."""
@@ -108,25 +86,6 @@ class Hunter:
         actors.kill()
         actors.join()
         return found
-
-    def _app(self, case: Case) -> FastAPI:
-        if case.database not in self._apps:
-            share_statements()
-            self._apps[case.database] = app = build_app(case.settings)
-            for hot in (True, False):
-                asyncio.run(warm_up(case.settings, app, hot=hot))
-            case.clear()
-            gc.collect()
-            gc.freeze()  # a forked process that looks through all of it would copy it
-        return self._apps[case.database]
-
-
-def _more(teller: Teller, plan: Plan) -> Iterator[Violation]:
-    books, is_calm = teller.books(), not plan.faults
-    calls = {teller.order_id: teller.case.pg.calls(teller.order_id)}
-    yield from more_violations(books, calls, is_calm=is_calm)
-    if is_calm:
-        yield from ends_as(books, {end for end, stories in STORY_ENDS.items() if plan.story in stories})
 
 
 def _stuck(name: str) -> Violation:
@@ -230,7 +189,7 @@ def grounds(text: str) -> list[str]:
     Raises:
         ValueError: one of them is unknown.
     """
-    known = [*_EVERY_STORY, *SCENES]
+    known = [*EVERY_STORY, *SCENES]
     names = known if text == ALL else text.split(",")
     if unknown := set(names) - set(known):
         raise ValueError(f"no such story or scene: {', '.join(sorted(unknown))}")
@@ -252,12 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hunt(world: World, asked: argparse.Namespace) -> Verdict:
-    return Hunt(Hunter(world), grounds(asked.ground), random.Random(asked.seed), asked.seconds).run()
+    return Hunt(Hunter(world, Stage(world)), grounds(asked.ground), random.Random(asked.seed), asked.seconds).run()
 
 
 def _replay(world: World, word: str) -> Verdict:
     began = time.monotonic()
-    hunter = Hunter(world)
+    hunter = Hunter(world, Stage(world))
     kind, _, rest = word.partition("/")
     if kind == _SCENE:
         name, _, seed = rest.partition("/")

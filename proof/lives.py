@@ -85,8 +85,8 @@ class Life:
         self._faults = len(faults)
         self._tally = mmap.mmap(-1, 1)  # how many of them have struck, which the process writes before it dies of it
         self._answers, theirs = Pipe()
-        self._pid = os.fork()
-        if not self._pid:
+        self.pid = os.fork()
+        if not self.pid:
             self._answers.close()
             _live(settings, app, theirs, log=log, hot=hot, points=Failpoints(list(faults), strikes=self._count))
         theirs.close()
@@ -131,13 +131,13 @@ class Life:
 
     def thaw(self) -> None:
         """Let a frozen one go on."""
-        os.kill(self._pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Kill it, if it still runs; what it was told is done, or will never be."""
         if not self._is_dead:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
             self._is_dead = True
         self._answers.close()
 
@@ -149,7 +149,7 @@ class Life:
         return answer
 
     def _look(self) -> Stopped | None:
-        pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+        pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
         if pid and os.WIFSTOPPED(status):
             self._is_spared = True
             return Stopped.FROZEN
@@ -159,7 +159,7 @@ class Life:
         return None
 
     def _died(self) -> Stopped:
-        _, status = os.waitpid(self._pid, 0)
+        _, status = os.waitpid(self.pid, 0)
         self._is_dead = True
         return self._died_of(status)
 

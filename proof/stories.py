@@ -93,9 +93,13 @@ class Teller:
                 self.later()
         return answer
 
+    def pass_time(self, by: timedelta) -> None:
+        """Time passes, and only the life that is led now lives on."""
+        self.case.pass_time(by, alive=[self._life.pid] if self._life else [])
+
     def later(self, by: timedelta = LEASES_ARE_OVER) -> None:
         """Time passes, and the worker has its rounds."""
-        self.case.pass_time(by)
+        self.pass_time(by)
         self.tell(Work())
 
     def settle(self) -> list[Violation]:
@@ -209,7 +213,7 @@ class Teller:
             self.tell(Night(day_of(datetime.now(UTC))))
             if self._is_night_over():
                 break
-            self.case.pass_time(A_NIGHTS_PAUSE)
+            self.pass_time(A_NIGHTS_PAUSE)
 
     def strike(self, operation: str) -> None:
         """The fate of the story meets the next such call to the PG."""

@@ -131,8 +131,10 @@ class Case:
             tables = [sql.Identifier(table) for (table,) in connection.execute(_TABLES).fetchall()]
             connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
 
-    def pass_time(self, by: timedelta = LEASES_ARE_OVER) -> None:
+    def pass_time(self, by: timedelta = LEASES_ARE_OVER, *, alive: Sequence[int] = ()) -> None:
         """Let it be so much later, for our database and for the PG.
+
+        The processes with these numbers live on meanwhile, and have said so; the others were silent all the time.
 
         Whatever is written down grows older, so that no session has to be ended to learn of it: a process that is
         frozen keeps its connections. Only what it left open is ended, as the database does by itself after 30 s.
@@ -142,13 +144,15 @@ class Case:
             with connection.transaction():
                 connection.execute(_UNGUARDED)
                 for table, columns in connection.execute(_TIMES).fetchall():
-                    connection.execute(_aged(table, columns), {"by": by})
+                    connection.execute(_aged(table, columns), {"by": by, "alive": [f"%:{pid}" for pid in alive]})
         self.pg.pass_time(by)
 
 
 def _aged(table: str, columns: Sequence[str]) -> sql.Composed:
     older = [sql.SQL("{0} = {0} - %(by)s").format(sql.Identifier(column)) for column in columns]
-    return sql.SQL("UPDATE {} SET {}").format(sql.Identifier(table), sql.SQL(", ").join(older))
+    aged = sql.SQL("UPDATE {} SET {}").format(sql.Identifier(table), sql.SQL(", ").join(older))
+    # A process's name ends with its number.
+    return aged + sql.SQL(" WHERE name NOT LIKE ALL (%(alive)s::text[])") if table == "processes" else aged
 
 
 @dataclass(frozen=True, slots=True)
