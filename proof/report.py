@@ -16,9 +16,16 @@ VIOLATIONS: Final = "**violations**"
 
 # What the README says, in this order: the part, the name of the figure, and the words behind the number.
 HEADLINE: Final[Sequence[tuple[str, str, str]]] = (
+    ("model", "states of the model", "states of the protocol"),
     ("crashes", "runs", "lives of an order"),
     ("crashes", "failpoints", "failpoints"),
     ("crashes", "processes killed", "processes killed"),
+    ("storms", "requests", "requests in storms"),
+    ("cuts", "exchanges cut", "exchanges with Toss cut"),
+    ("commits", "commits carried out whose reply was lost", "lost replies to COMMIT"),
+    ("outages", "crashes of the database", "crashes of the database"),
+    ("failover", "failovers to a synchronous standby", "failovers"),
+    ("planted", "defects caught", "planted defects caught"),
 )
 _ROW: Final = re.compile(r"\| (.+) \| ([0-9,.]+)(?: .*)? \|")
 
