@@ -116,7 +116,7 @@ def spots(known: Known, options: Options) -> Iterator[Spot]:
         for (step, hot), names in known.items():
             for at in range(1, len(names) + 1):
                 for loss in Loss:
-                    chance = random.Random(f"{options.seed} {number} {step} {hot} {at} {loss}")
+                    chance = random.Random(f"{options.seed} {number} {step} {hot} {at} {loss}")  # noqa: S311 - a seed, no secret
                     second = (chance.choice(list(Loss)), chance.randint(0, _MOST_SKIPPED))
                     yield Spot(step, at, hot, loss, second if number else None)
 

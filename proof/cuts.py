@@ -79,7 +79,7 @@ def spots(operation: Operation, size: Exchange, options: Options) -> Iterator[Sp
     lengths = ((Direction.REQUEST, size.request), (Direction.RESPONSE, size.response or 0))
     offsets = [(direction, offset) for direction, length in lengths for offset in _offsets(length, options)]
     for number, (direction, offset) in enumerate(offsets):
-        chance = random.Random(f"{options.seed} {operation} {direction} {offset}")
+        chance = random.Random(f"{options.seed} {operation} {direction} {offset}")  # noqa: S311 - a seed, no secret
         cut = Cut(direction, offset, chance.choice(list(Ending)), stays=chance.choice([True, False]))
         yield Spot(operation, cut, hot=(number + options.seed) % 2 == 0)
 

@@ -135,7 +135,7 @@ class Crowd:
     def repeat(self, most: int = _REPEATED) -> None:
         """Send some of the requests that were decided once more; their answers are noted, to be compared."""
         decided = [noted.told for noted in self.noted if noted.told.status == HTTPStatus.OK]
-        sample = random.Random(self.seed).sample(decided, min(most, len(decided)))
+        sample = random.Random(self.seed).sample(decided, min(most, len(decided)))  # noqa: S311 - a seed, no secret
         with client_of(self.api) as api:
             for told in sample:
                 if told.what == CONFIRM:
@@ -147,7 +147,7 @@ class Crowd:
                 self._ask(told.what, told.order_id, told.name, again)
 
     def _buy_on(self, number: int) -> None:
-        chance = random.Random(f"{self.seed} {number}")
+        chance = random.Random(f"{self.seed} {number}")  # noqa: S311 - a seed, no secret
         with client_of(self.api) as api:
             while not self._stopping.is_set():
                 orders = numbered(self.story, 20)
@@ -369,7 +369,7 @@ class Outage:
 
 
 def _outages(server: Server, crowd: Crowd, *, crashes: int, say: Say) -> Iterator[Outage]:
-    chance = random.Random(crowd.seed)
+    chance = random.Random(crowd.seed)  # noqa: S311 - a seed, no secret
     for number in range(crashes):
         crowd.keep_busy(chance.uniform(*_LOAD_SECONDS))
         crashed_at = server.crash((Crash.IMMEDIATE, Crash.KILLED)[number % 2])
