@@ -12,6 +12,7 @@ from itertools import combinations, count, islice, pairwise, product
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
 from fastapi import FastAPI
 from tests.statements import share_statements
 
@@ -107,7 +108,7 @@ class Stage:
         self.world.town.shop.take_orders([order_id])
         with self.world.case() as case:
             if case.database not in self._apps:
-                self._apps[case.database] = _warm_app(case)
+                self._apps[case.database] = _warm_app(case, log=Path(self.world.home, "warm-up.log"))
             teller = Teller(case, self.world.town.shop, self._apps[case.database], order_id, log, hot=plan.hot)
             teller.fate, teller.faults = plan.fate, list(plan.faults)
             try:
@@ -131,12 +132,16 @@ def _more(teller: Teller, plan: Plan) -> Iterator[Violation]:
         yield from ends_as(books, {end for end, stories in STORY_ENDS.items() if plan.story in stories})
 
 
-def _warm_app(case: Case) -> FastAPI:
+def _warm_app(case: Case, *, log: Path) -> FastAPI:
     """The API, with all that would be done anew in each forked process done before."""
     share_statements()
     app = build_app(case.settings)
-    for hot in (True, False):
-        asyncio.run(warm_up(case.settings, app, hot=hot))
+    with log.open("a", encoding="utf-8") as output:
+        # Not as our programs do it, whose loggers keep for ever what they were told first: each life is told anew.
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(output))
+        for hot in (True, False):
+            asyncio.run(warm_up(case.settings, app, hot=hot))
+    structlog.reset_defaults()
     case.clear()
     gc.collect()
     gc.freeze()  # a forked process that looks through all of it would copy it

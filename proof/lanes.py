@@ -31,9 +31,9 @@ class Lanes(Generic[Task, Result]):
         fork = multiprocessing.get_context("fork")
         self._processes: list[ForkProcess] = []
         self._ends: list[Connection] = []
-        for _ in range(lanes):
+        for number in range(lanes):
             ours, theirs = fork.Pipe()
-            process = fork.Process(target=_run, args=(do, theirs, [*self._ends, ours]), daemon=False)
+            process = fork.Process(target=_run, args=(number, do, theirs, [*self._ends, ours]), daemon=False)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -82,7 +82,10 @@ class Lanes(Generic[Task, Result]):
         return result
 
 
-def _run(do: Callable[[World], Callable[[Task], Result]], tasks: Connection, others: list[Connection]) -> None:
+def _run(
+    number: int, do: Callable[[World], Callable[[Task], Result]], tasks: Connection, others: list[Connection]
+) -> None:
+    os.environ["PYTEST_XDIST_WORKER"] = f"gw{number}"  # by which `free_port` gives each of them ports of its own
     for other in others:  # or the others would never see that whoever leads them is gone
         other.close()
     with open_world() as world:

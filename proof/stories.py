@@ -111,9 +111,14 @@ class Teller:
         for _ in range(ROUNDS_TO_SETTLE):
             self.later()
             if is_settled(books := self.books()):
-                return violations(books, canaries=CANARIES)
-        books = self.books()
-        return [Violation("I13", self.order_id, "has not settled"), *violations(books, canaries=CANARIES)]
+                return self._violations(books)
+        return [Violation("I13", self.order_id, "has not settled"), *self._violations(self.books())]
+
+    def _violations(self, books: Books) -> list[Violation]:
+        found = violations(books, canaries=CANARIES)
+        if self.order_id not in books.log:
+            found.append(Violation("I14", self.order_id, "no log tells of it: nobody saw what logs may not show"))
+        return found
 
     def books(self) -> Books:
         with self.case.connect() as connection:

@@ -199,7 +199,7 @@ def open_world(*, durable: bool = False) -> Iterator[World]:
         tempfile.TemporaryDirectory(prefix="payments-proof-", dir=parent, ignore_cleanup_errors=True) as directory,
         few_authorities(Path(directory)),
         LocalPostgres(Path(directory, "pg"), durable=durable) as postgres,
-        open_town(postgres, Path(directory)) as town,
+        open_town(postgres, Path(directory), is_quiet=True) as town,
     ):
         postgres.create_database(_TEMPLATE)
         migrate(postgres.url(_TEMPLATE))

@@ -72,10 +72,10 @@ def server_with_ops(
 
 
 @contextmanager
-def sandbox_server(data: Path, *, client_key: str, secret_key: str) -> Iterator[str]:
-    """A sandbox that keeps its books in `data`."""
+def sandbox_server(data: Path, *, client_key: str, secret_key: str, log: Path | None = None) -> Iterator[str]:
+    """A sandbox that keeps its books in `data`; what it says goes to `log`, or where ours goes."""
     keys = {"TOSS_CLIENT_KEY": client_key, "TOSS_SECRET_KEY": secret_key}
-    with server("toss_sandbox", "serve", "--data", str(data), environment=keys) as (url, _):
+    with server("toss_sandbox", "serve", "--data", str(data), environment=keys, log=log) as (url, _):
         yield url
 
 

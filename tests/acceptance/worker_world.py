@@ -207,13 +207,13 @@ class Shop:
         return {"EVENTS_URL": f"{self.api}/events", "EVENTS_SECRETS": EVENTS_SECRET}
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, log: Path | None = None) -> Iterator[None]:
         environment = {
             "SHOP_DATABASE_URL": self.database,
             "SHOP_EVENTS_SECRETS": EVENTS_SECRET,
             "SHOP_PAYMENTS_API_KEY": API_KEY,
         }
-        with program("demo_shop", "serve", "--port", str(self.port), environment=environment):
+        with program("demo_shop", "serve", "--port", str(self.port), environment=environment, log=log):
             until(self._is_live)
             yield
 
@@ -501,13 +501,14 @@ class Town:
 
 
 @contextmanager
-def open_town(postgres: LocalPostgres, home: Path) -> Iterator[Town]:
-    """The PG and the order service, running."""
+def open_town(postgres: LocalPostgres, home: Path, *, is_quiet: bool = False) -> Iterator[Town]:
+    """The PG and the order service, running; what they say goes to files in `home` if it is to be quiet."""
+    pg_log, shop_log = (home / "sandbox.log", home / "shop.log") if is_quiet else (None, None)
     with (
-        sandbox_server(home / "sandbox.sqlite3", client_key=CLIENT_KEY, secret_key=SECRET_KEY) as pg_url,
+        sandbox_server(home / "sandbox.sqlite3", client_key=CLIENT_KEY, secret_key=SECRET_KEY, log=pg_log) as pg_url,
         httpx.Client(base_url=pg_url, trust_env=False, timeout=30) as pg,
         new_shop(postgres) as shop,
-        shop.running(),
+        shop.running(shop_log),
     ):
         yield Town(postgres, PgBooks(pg), shop, home)
 
