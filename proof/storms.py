@@ -375,7 +375,7 @@ def run(options: Options, say: Say) -> Findings:
 
 
 def _words(options: Options) -> list[str]:
-    mixed_rounds, plain_rounds = (30, 6) if options.is_full else (4, 1)
+    mixed_rounds, plain_rounds = (16, 4) if options.is_full else (4, 1)
     seeds = range(options.seed, options.seed + mixed_rounds)
     return [
         f"{CONFIRMS}:{options.seed}",
