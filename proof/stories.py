@@ -116,7 +116,10 @@ class Teller:
 
     def _violations(self, books: Books) -> list[Violation]:
         found = violations(books, canaries=CANARIES)
-        if self.order_id not in books.log:
+        is_known = any(
+            one.payment is not None for one in books.orders
+        )  # a prepare that is refused leaves nothing to tell
+        if is_known and self.order_id not in books.log:
             found.append(Violation("I14", self.order_id, "no log tells of it: nobody saw what logs may not show"))
         return found
 
