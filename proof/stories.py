@@ -116,10 +116,8 @@ class Teller:
 
     def _violations(self, books: Books) -> list[Violation]:
         found = violations(books, canaries=CANARIES)
-        is_known = any(
-            one.payment is not None for one in books.orders
-        )  # a prepare that is refused leaves nothing to tell
-        if is_known and self.order_id not in books.log:
+        is_prepared = any(one.payment is not None for one in books.orders)  # otherwise there is nothing to tell
+        if is_prepared and self.order_id not in books.log:
             found.append(Violation("I14", self.order_id, "no log tells of it: nobody saw what logs may not show"))
         return found
 
