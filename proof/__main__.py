@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Final
 
 from proof import commits, crashes, cuts, failover, machine, model, outages, planted, report, storms
-from proof.findings import Findings, Options, Say
+from proof.findings import BadReplay, Findings, Options, Say
 
 Part = Callable[[Options, Say], Findings]
 
@@ -38,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     options = Options(is_full=asked.full, seed=asked.seed, replay=asked.replay)
     began = time.monotonic()
-    findings = {name: _run(name, options, began) for name in PARTS if name in (asked.only or PARTS)}
+    try:
+        findings = {name: _run(name, options, began) for name in PARTS if name in (asked.only or PARTS)}
+    except BadReplay as bad:
+        print(f"proof: {asked.only[0]} cannot replay {asked.replay}: {bad}", file=sys.stderr)
+        return _USAGE
     for name, found in findings.items():
         _say("\n".join(["", name, *report.lines_of(found)]))
     _say(f"\nAll of it in {time.monotonic() - began:.0f} s.")

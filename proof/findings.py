@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 Say = Callable[[str], None]  # tells whoever waits how far it has come
 
 
+class BadReplay(ValueError):
+    """A replay word that names nothing that can be played."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How much is tried: what fits into a quarter of an hour, or everything; and with which chance."""
