@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -148,7 +148,17 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         Raises:
             psycopg.OperationalError: the server was silent for too long; the connection is of no use any more.
         """
-        timer = asyncio.get_running_loop().call_later(self.silence.total_seconds(), hang_up, self.fileno())
+        loop, number = asyncio.get_running_loop(), self.fileno()
+        timer: asyncio.TimerHandle
+
+        def leave() -> None:
+            nonlocal timer
+            if has_something_to_read(number):  # it was this process that slept, or has too much to do
+                timer = loop.call_later(self.silence.total_seconds(), leave)
+            else:
+                hang_up(number)
+
+        timer = loop.call_later(self.silence.total_seconds(), leave)
         try:
             return await super().wait(gen, *how, **more)
         finally:
@@ -219,6 +229,18 @@ async def transaction(sessions: Sessions) -> AsyncIterator[AsyncSession]:
     except (StaleDataError, DBAPIError, PoolTimeout) as error:
         # Without the cause: PostgreSQL's details and the statement's parameters carry keys and addresses.
         raise translate(error) from None
+
+
+async def race(work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work`, a transaction, again while it loses races.
+
+    Raises:
+        ConcurrentUpdate: it has lost five.
+    """
+    for _ in range(RACES):
+        with suppress(ConcurrentUpdate):
+            return await work()
+    raise ConcurrentUpdate
 
 
 async def insist(work: Callable[[], Awaitable[T]]) -> T:

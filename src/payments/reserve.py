@@ -87,6 +87,8 @@ class Reserve:
             meaning = meaning_of(error, is_lost=connection is None or connection.broken)
             # One whose statements a pooler has forgotten, or a migration has changed, would fail again and again.
             is_whole = not isinstance(meaning, DatabaseUnavailable)
+            if connection is not None and connection.broken:  # the others lead to the same server
+                await self._let_go()
             raise meaning from None
         finally:
             # What was cancelled, perhaps in the middle of an answer, is not used again.
@@ -99,9 +101,11 @@ class Reserve:
     async def aclose(self) -> None:
         """Close what is free; what is in use is closed when it has ended."""
         self._is_closed = True
-        for connection in self._free:
-            await connection.close()
-        self._free.clear()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        while self._free:
+            await self._free.pop().close()
 
     def _kept(self) -> psycopg.AsyncConnection[Row] | None:
         """The one that was used last, so that the others may be closed by whoever closes idle ones."""

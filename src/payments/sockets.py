@@ -1,6 +1,5 @@
 """Sockets by their numbers, under whatever library owns them."""
 
-import os
 import select
 from contextlib import suppress
 from socket import SHUT_RDWR, socket
@@ -15,5 +14,9 @@ def has_something_to_read(number: int) -> bool:
 
 def hang_up(number: int) -> None:
     """End the conversation, so that whoever waits for the other side is told at once; the socket stays its owner's."""
-    with socket(fileno=os.dup(number)) as ours, suppress(OSError):  # it has hung up itself
-        ours.shutdown(SHUT_RDWR)
+    with suppress(OSError):  # it has hung up itself
+        theirs = socket(fileno=number)  # and no number of its own, of which there may be none left
+        try:
+            theirs.shutdown(SHUT_RDWR)
+        finally:
+            theirs.detach()
