@@ -15,7 +15,7 @@ from payments.db import Base
 from payments.ids import new_id
 from payments.models import Payment, PaymentEvent, Refund
 from payments.records import ReceivedWebhook, WebhookOutcome
-from payments.states import PaymentStatus
+from payments.states import EVER_CAPTURED, PaymentStatus
 
 _TURN: Final = "payments.inbox"  # hashed to the number of the lock; no other lock has this name
 
@@ -67,15 +67,19 @@ class Due:
     of_order: UUID | None
     of_key: UUID | None
     of_refund: UUID | None
+    owner_of_key: UUID | None  # for whom the PG has shown that it is theirs
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether its order id is one payment's and its payment key another's."""
-        return self.of_order is not None and self.of_key is not None and self.of_order != self.of_key
+        """Whether its order id is one payment's and its payment key proved to be another's."""
+        return None not in {self.of_order, self.owner_of_key} and self.of_order != self.owner_of_key
 
     @property
     def payment_id(self) -> UUID | None:
-        """The payment that it is about; None for none of ours."""
+        """The payment that it is about; None for none of ours.
+
+        Its order's, where the payment key was confirmed for another one, so far in vain: the PG shows whose it is.
+        """
         return None if self.contradicts_itself else self.of_order or self.of_key or self.of_refund
 
 
@@ -140,6 +144,7 @@ async def due(session: AsyncSession, *, now: datetime, limit: int) -> Sequence[D
             _payment_of_order(),
             func.coalesce(_payment_of_key(), _payment_of_earlier_key()),
             _payment_of_refund(),
+            _owner_of_key(),
         )
         .where(_IS_WAITING, ReceivedWebhook.next_attempt_at <= now)
         .order_by(ReceivedWebhook.next_attempt_at, ReceivedWebhook.id)
@@ -254,6 +259,12 @@ def _payment_of_order() -> ScalarSelect[UUID]:
 
 def _payment_of_key() -> ScalarSelect[UUID]:
     return select(Payment.id).where(Payment.payment_key == ReceivedWebhook.payment_key).scalar_subquery()
+
+
+def _owner_of_key() -> ScalarSelect[UUID]:
+    is_proved = Payment.status.in_(EVER_CAPTURED | {PaymentStatus.WAITING_FOR_DEPOSIT})
+    is_theirs = Payment.payment_key == ReceivedWebhook.payment_key
+    return select(Payment.id).where(is_theirs, is_proved).scalar_subquery()
 
 
 def _payment_of_earlier_key() -> ScalarSelect[UUID]:

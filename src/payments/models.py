@@ -450,6 +450,15 @@ class Payment(AskedAbout, Base):
         self.cancel_key = None
         self._stop_checking()
 
+    def let_go_of_key(self) -> None:
+        """The payment key is another order's, as the PG shows it; the history keeps that it was confirmed here.
+
+        Raises:
+            TransitionNotAllowed: something may still come of the confirm under it.
+        """
+        self._require(PaymentStatus.CREATED, by="retry")  # whose attempt is over for good
+        self.payment_key = None
+
     def begin_cancel(
         self,
         reason: str,

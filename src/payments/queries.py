@@ -37,6 +37,14 @@ async def lock_payment(session: AsyncSession, order_id: str) -> Locked | None:
     return Locked(*found) if found else None
 
 
+async def lock_holder_of(session: AsyncSession, payment_key: str) -> Payment | None:
+    """The payment that has this payment key now, locked as by `lock_payment`."""
+    holder: Payment | None = await session.scalar(
+        select(Payment).where(Payment.payment_key == payment_key).with_for_update()
+    )
+    return holder
+
+
 async def database_now(session: AsyncSession) -> datetime:
     """The time by the database's clock, at which this transaction began."""
     return (await session.scalars(select(func.now()))).one()

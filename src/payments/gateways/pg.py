@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class PgStatus(StrEnum):
@@ -106,6 +106,10 @@ class UnknownBecause(StrEnum):
     MISMATCH = "mismatch"  # the answer is about another payment, order or amount
     NOT_FOUND = "not_found"  # a look-up found nothing
     IN_PROGRESS = "in_progress"  # a look-up found the payment, not captured yet
+
+
+# What a look-up says although it names no payment that could be recorded; everything else unknown is no answer.
+TELLING: Final = frozenset({UnknownBecause.NOT_FOUND, UnknownBecause.IN_PROGRESS, UnknownBecause.MISMATCH})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The only way in which an answer of the PG changes a payment; confirm, webhooks and recovery all end here."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
+from payments.db import RACES
 from payments.errors import ConcurrentUpdate, Unavailable
 from payments.gateways.pg import (
     Answer,
@@ -27,13 +29,15 @@ from payments.ids import new_id
 from payments.leases import Lease
 from payments.models import FIRST_DEPOSIT_CHECK, Payment, VirtualAccount
 from payments.outbox import announce
-from payments.queries import open_refund_of
+from payments.queries import lock_holder_of, open_refund_of
 from payments.records import DiscrepancyKind, EventType, Json
 from payments.states import EVER_CAPTURED, Cause, PaymentMethod, PaymentStatus
 from payments.usecases.give_back import give_back_later
 from payments.usecases.refund_answers import adopt_cancels, as_theirs, has_lost_its_deposit
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # Toss answers in Korean whatever language the request was made in (https://docs.tosspayments.com/reference).
 METHODS: Final[dict[str, PaymentMethod]] = {
@@ -66,6 +70,35 @@ class Question:
     version: int  # of the payment; as long as it has not changed, the answer is newer than all that we know
 
 
+class Overtaken(Exception):
+    """An answer tells of a deposit, and is older than what we know: the bank may have taken the money back since."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__()
+        self.version = version  # of the payment, as it stands now
+
+
+async def record_anew(
+    answer: Answer,
+    question: Question,
+    *,
+    ask: Callable[[], Awaitable[Answer]],
+    write: Callable[[Answer, Question], Awaitable[T]],
+) -> T:
+    """Have `write` record an answer; where others have overtaken it, ask the PG again, and have that recorded.
+
+    Raises:
+        ConcurrentUpdate: others were faster five times in a row.
+    """
+    for _ in range(RACES):
+        try:
+            return await write(answer, question)
+        except Overtaken as overtaken:
+            question = replace(question, version=overtaken.version)
+            answer = await ask()
+    raise ConcurrentUpdate
+
+
 async def record(
     session: AsyncSession, payment: Payment, answer: Answer, *, question: Question, cause: Cause, at: datetime
 ) -> None:
@@ -75,6 +108,9 @@ async def record(
     noted as a discrepancy if there is money; it decides the present attempt only where nobody has been asked for money
     yet, because the order would be paid twice otherwise. An answer that others have overtaken still brings new truths
     (money came, money went back), and never takes one away: the PG is asked again instead.
+
+    Raises:
+        Overtaken: the PG must be asked again at once, because nobody else will; nothing has been changed.
     """
     payment_key = question.payment_key
     is_fresh = question.version == payment.version
@@ -135,10 +171,8 @@ async def _record_other_key(
     match answer:
         case Approved(payment=held) if payment.status is PaymentStatus.CANCELLED:
             kind = DiscrepancyKind.CAPTURED_AFTER_CANCEL
-        case Approved(payment=held) if (
-            held.virtual_account and payment.status is PaymentStatus.CREATED and not is_fresh
-        ):
-            return  # it may tell of a deposit that the bank has taken back since; expiry asks what became of the order
+        case Approved(payment=held) if held.virtual_account and is_new and not is_fresh:
+            raise Overtaken(payment.version)
         case Approved(payment=held) if never_asked:
             kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
         case Approved(payment=held):
@@ -154,7 +188,7 @@ async def _record_other_key(
     await discrepancies.note(session, kind, payment, subject=subject, theirs=as_theirs(held), at=at)
     if isinstance(answer, Approved) and payment.status in MUST_NOT_HOLD_MORE:
         await give_back_later(session, payment, held, cause=cause, at=at)
-    if isinstance(answer, Approved) and is_new:
+    if isinstance(answer, Approved) and is_new and await _can_have(session, held.payment_key):
         # The PG holds the order's money: whoever comes back from the payment window now must not be charged again.
         never_sent = f"adopted-{new_id().hex}"
         payment.begin_confirm(
@@ -163,18 +197,28 @@ async def _record_other_key(
         await _record_held(session, payment, held, is_fresh=True, cause=cause, at=at)
 
 
+async def _can_have(session: AsyncSession, payment_key: str) -> bool:
+    """Whether the key that the PG shows for an order is free: nobody else confirmed it, or in vain.
+
+    As long as it is not known what came of that confirm, the key stays where it is, and the PG is asked again later.
+    """
+    holder = await lock_holder_of(session, payment_key)
+    if holder is None:
+        return True
+    if holder.status is not PaymentStatus.FAILED:
+        return False
+    holder.let_go_of_key()
+    await session.flush()  # before another row takes it
+    log.warning("payment.key_let_go", order_id=holder.order_id)
+    return True
+
+
 async def _record_held(
     session: AsyncSession, payment: Payment, held: PgPayment, *, is_fresh: bool, cause: Cause, at: datetime
 ) -> None:
     """The PG holds the money, or what cancels have left of it."""
-    may_be_reversed = payment.has_account and payment.status in {
-        PaymentStatus.WAITING_FOR_DEPOSIT,
-        PaymentStatus.FAILED,
-    }
-    if may_be_reversed and not is_fresh:
-        # It may tell of the deposit that a bank has taken back since.
-        payment.check_at(at)
-        return
+    if payment.has_account and payment.status in MAY_BE_UNPAID and not is_fresh:
+        raise Overtaken(payment.version)
     if payment.status not in EVER_CAPTURED:
         await _record_capture(session, payment, held, cause=cause, at=at)
     if payment.status in EVER_CAPTURED:

@@ -29,7 +29,7 @@ from payments.errors import (
     RequestOvertaken,
     Unavailable,
 )
-from payments.gateways.pg import PaymentGateway, RefundAccount, Unknown
+from payments.gateways.pg import Answer, PaymentGateway, RefundAccount, Unknown
 from payments.leases import Lease
 from payments.models import Payment, Refund
 from payments.outbox import announce
@@ -46,7 +46,7 @@ from payments.queries import (
 from payments.records import EventType
 from payments.states import Cause, PaymentMethod, PaymentStatus, RefundStatus
 from payments.usecases import give_up, refund
-from payments.usecases.answers import Question, record
+from payments.usecases.answers import Question, record, record_anew
 from payments.usecases.promises import OpenCancel, OpenRefund, open_cancel, open_refund
 from payments.usecases.refund_answers import REFUSALS, refusal_of
 
@@ -320,16 +320,25 @@ def _check_account(payment: Payment, asked: CancelRequest) -> None:
 
 async def _resolve(one: Unresolved, *, sessions: Sessions, pg: PaymentGateway) -> None:
     """Ask the PG what became of a payment that is PENDING. Nothing is confirmed here: it is about to be given up."""
-    answer = await pg.look_up(one.question.payment_key, order_id=one.order_id, amount=one.amount)
+    answer = await _look_up(one, pg=pg)
     if isinstance(answer, Unknown):
         return  # whoever confirms it still holds it, and plans the next question
+    await record_anew(
+        answer,
+        one.question,
+        ask=lambda: _look_up(one, pg=pg),
+        write=lambda answer, question: insist(lambda: _record(one, answer, question, sessions=sessions)),
+    )
 
-    async def _record() -> None:
-        async with transaction(sessions) as session:
-            payment, now = await get_payment_to_change(session, one.order_id)
-            await record(session, payment, answer, question=one.question, cause=Cause.API, at=now)
 
-    await insist(_record)
+async def _look_up(one: Unresolved, *, pg: PaymentGateway) -> Answer:
+    return await pg.look_up(one.question.payment_key, order_id=one.order_id, amount=one.amount)
+
+
+async def _record(one: Unresolved, answer: Answer, question: Question, *, sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, one.order_id)
+        await record(session, payment, answer, question=question, cause=Cause.API, at=now)
 
 
 async def _refund(promise: Promised, work: OpenRefund, *, sessions: Sessions, pg: PaymentGateway) -> CancelOutcome:

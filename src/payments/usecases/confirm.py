@@ -27,7 +27,7 @@ from payments.leases import Lease
 from payments.models import Payment, Refund
 from payments.queries import failure_of_attempt, get_payment, get_payment_to_change, refunds_of
 from payments.states import EVER_CAPTURED, Cause, PaymentStatus
-from payments.usecases.answers import Question, note_mismatch, record, record_at_once
+from payments.usecases.answers import Question, note_mismatch, record, record_anew, record_at_once
 
 log = structlog.get_logger()
 
@@ -179,14 +179,24 @@ async def _ask_and_record(
         return Confirmed(payment)
     mismatch = answer if isinstance(answer, Unknown) and answer.because is UnknownBecause.MISMATCH else None
     if isinstance(answer, Unknown) and answer.was_sent:
-        answer = await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
-    question = Question(asked.payment_key, promise.payment.version)
+        answer = await _look_up(asked, pg=pg)
     try:
-        return await insist(lambda: _record(asked, answer, mismatch, question=question, sessions=sessions))
+        return await record_anew(
+            answer,
+            Question(asked.payment_key, promise.payment.version),
+            ask=lambda: _look_up(asked, pg=pg),
+            write=lambda answer, question: insist(
+                lambda: _record(asked, answer, mismatch, question=question, sessions=sessions)
+            ),
+        )
     except (ConcurrentUpdate, Unavailable):
         # The money may have been taken, so this is no error to the buyer: it is not known yet, and asked again.
         log.exception("confirm.not_recorded", order_id=asked.order_id)
         return Confirmed(promise.payment)
+
+
+async def _look_up(asked: ConfirmRequest, *, pg: PaymentGateway) -> Answer:
+    return await pg.look_up(asked.payment_key, order_id=asked.order_id, amount=asked.amount)
 
 
 async def _record(

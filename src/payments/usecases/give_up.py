@@ -13,7 +13,7 @@ from payments.models import Payment
 from payments.queries import get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
-from payments.usecases.answers import Question, record
+from payments.usecases.answers import Question, record, record_anew
 from payments.usecases.promises import GIVE_UP_AFTER, SETTLED_AFTER, OpenCancel
 
 log = structlog.get_logger()
@@ -39,21 +39,32 @@ async def carry_out(one: OpenCancel, *, cause: Cause, sessions: Sessions, pg: Pa
         one.payment_key, order_id=one.order_id, amount=one.amount, reason=one.reason, idempotency_key=one.cancel_key
     )
     refused = answer if isinstance(answer, RefundRefused) else None
-    shown: Answer = (
-        answer
-        if isinstance(answer, Cancelled)
-        else await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+    payment = await record_anew(
+        answer if isinstance(answer, Cancelled) else await _look_up(one, pg=pg),
+        Question(one.payment_key, one.version),
+        ask=lambda: _look_up(one, pg=pg),
+        write=lambda shown, question: insist(
+            lambda: _record(one, shown, refused, question=question, cause=cause, sessions=sessions)
+        ),
     )
-    payment = await insist(lambda: _record(one, shown, refused, cause=cause, sessions=sessions))
     return GivenUp(payment, refused)
 
 
+async def _look_up(one: OpenCancel, *, pg: PaymentGateway) -> Answer:
+    return await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+
+
 async def _record(
-    one: OpenCancel, shown: Answer, refused: RefundRefused | None, *, cause: Cause, sessions: Sessions
+    one: OpenCancel,
+    shown: Answer,
+    refused: RefundRefused | None,
+    *,
+    question: Question,
+    cause: Cause,
+    sessions: Sessions,
 ) -> Payment:
     async with transaction(sessions) as session:
         payment, now = await get_payment_to_change(session, one.order_id)
-        question = Question(one.payment_key, one.version)
         await record(session, payment, shown, question=question, cause=cause, at=now)
         if payment.status is not PaymentStatus.WAITING_FOR_DEPOSIT or payment.cancel_key != one.cancel_key:
             return payment

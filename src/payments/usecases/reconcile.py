@@ -16,6 +16,7 @@ from payments.business_day import bounds
 from payments.db import Sessions, insist, transaction
 from payments.errors import PgUnavailable
 from payments.gateways.pg import (
+    TELLING,
     Answer,
     Approved,
     Cancelled,
@@ -42,7 +43,7 @@ from payments.nightly_queries import (
 from payments.queries import database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, Json
 from payments.states import EVER_CAPTURED, Cause, PaymentStatus, RefundStatus
-from payments.usecases.answers import MUST_NOT_HOLD_MORE, OPEN, Question, record
+from payments.usecases.answers import MUST_NOT_HOLD_MORE, OPEN, Question, record, record_anew
 from payments.usecases.refund_answers import as_theirs
 
 log = structlog.get_logger()
@@ -56,9 +57,6 @@ RECORDED_AT_ONCE: Final = 4  # half of the database connections of a process
 KEPT: Final = frozenset({PgStatus.DONE, PgStatus.PARTIAL_CANCELED})
 MONEY: Final = KEPT | {PgStatus.CANCELED}
 CONCERNING: Final = KEPT | {PgStatus.WAITING_FOR_DEPOSIT}  # there is money, or there may be soon
-
-# What a look-up says although it names no payment that could be recorded; everything else unknown is no answer.
-TELLING: Final = frozenset({UnknownBecause.NOT_FOUND, UnknownBecause.IN_PROGRESS, UnknownBecause.MISMATCH})
 
 Listed = dict[str, list[PgTransaction]]  # by payment key, oldest first
 Progress = Callable[[str, int], None]  # what was read, compared or asked about, and how many so far
@@ -176,7 +174,9 @@ async def reconcile(
     if changes > most:
         await _call_a_person(day, changes=changes, most=most, sessions=sessions)
     else:
-        recorded = await _record_all(asked, comparison.strangers, room=most - changes, cause=cause, sessions=sessions)
+        recorded = await _record_all(
+            asked, comparison.strangers, room=most - changes, cause=cause, sessions=sessions, pg=pg
+        )
     report = PgReport(
         day=day,
         transactions=comparison.transactions,
@@ -312,18 +312,18 @@ class _Comparison:
     async def _compare_keys(self, keys: Sequence[str]) -> None:
         async with transaction(self._sessions) as session:
             by_key = await payments_of_keys(session, keys)
-            unknown = [key for key in keys if key not in by_key]
-            of_orders = await payments_of_orders(session, {self._rows[key][0].order_id for key in unknown})
+            of_orders = await payments_of_orders(session, {self._rows[key][0].order_id for key in keys})
             by_order = {payment.order_id: payment for payment, _ in of_orders}
-            payments = [*by_key.values(), *by_order.values()]
-            refunds = await refunds_of_payments(session, {payment.id for payment in payments})
+            refunds = await refunds_of_payments(
+                session, {payment.id for payment in (*by_key.values(), *by_order.values())}
+            )
             strays = await strays_among(session, keys)
             for key in keys:
-                payment = by_key.get(key) or by_order.get(self._rows[key][0].order_id)
-                if payment is None:
-                    self._meet_stranger(key)
-                else:
+                concerned = _concerned(by_key.get(key), by_order.get(self._rows[key][0].order_id))
+                for payment in concerned:
                     self._compare_rows(payment, key, refunds.get(payment.id, []), is_given_back=key in strays)
+                if not concerned:
+                    self._meet_stranger(key)
         self.compared |= set(keys)
 
     def _meet_stranger(self, key: str) -> None:
@@ -382,6 +382,16 @@ class _Comparison:
         )
 
 
+def _concerned(holder: Payment | None, owner: Payment | None) -> list[Payment]:
+    """Whose books a payment key in the list must agree with: of who has, or had, it here, and the order that it shows.
+
+    Who had another order's key confirmed, in vain, has nothing to do with what comes of it.
+    """
+    if holder is not None and owner is not None and holder is not owner and holder.status not in OPEN | EVER_CAPTURED:
+        return [owner]
+    return list(dict.fromkeys(one for one in (holder, owner) if one is not None))
+
+
 def _agrees(row: PgTransaction, payment: Payment, refunds: Sequence[Refund]) -> bool:
     """Whether a row about a captured payment is exactly what we have recorded."""
     if row.status not in MONEY:
@@ -393,14 +403,16 @@ def _agrees(row: PgTransaction, payment: Payment, refunds: Sequence[Refund]) -> 
 
 
 async def _ask(suspects: Sequence[Suspect], *, pg: PaymentGateway, tell: Progress) -> list[tuple[Suspect, Answer]]:
-    async def ask(one: Suspect) -> Answer:
-        return await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
-
     answers: list[Answer] = []
     for start in range(0, len(suspects), ASKED_AT_ONCE):
-        answers += await asyncio.gather(*(ask(one) for one in suspects[start : start + ASKED_AT_ONCE]))
+        some = suspects[start : start + ASKED_AT_ONCE]
+        answers += await asyncio.gather(*(_look_up(one, pg=pg) for one in some))
         tell("differences", len(answers))
     return list(zip(suspects, answers, strict=True))
+
+
+async def _look_up(one: Suspect, *, pg: PaymentGateway) -> Answer:
+    return await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
 
 
 async def _record_all(
@@ -410,6 +422,7 @@ async def _record_all(
     room: int,
     cause: Cause,
     sessions: Sessions,
+    pg: PaymentGateway,
 ) -> list[Recorded]:
     """Record what the PG said, and what it holds for strangers; `room` more payments may be changed.
 
@@ -420,7 +433,7 @@ async def _record_all(
     unanswered = len(asked) - len(told)
     recorded: list[Recorded] = []
     if unanswered <= room:
-        works = [_recording(suspect, answer, cause=cause, sessions=sessions) for suspect, answer in told]
+        works = [_recording(suspect, answer, cause=cause, sessions=sessions, pg=pg) for suspect, answer in told]
         works += [_meeting(stranger, sessions=sessions) for stranger in strangers]
         recorded = await _do_all(works)
     if unanswered:
@@ -448,19 +461,32 @@ async def _do_all(works: Sequence[Callable[[], Awaitable[Recorded]]]) -> list[Re
 
 
 def _recording(
-    suspect: Suspect, answer: Answer, *, cause: Cause, sessions: Sessions
+    suspect: Suspect, answer: Answer, *, cause: Cause, sessions: Sessions, pg: PaymentGateway
 ) -> Callable[[], Awaitable[Recorded]]:
     async def work() -> Recorded:
-        async with transaction(sessions) as session:
-            payment, now = await get_payment_to_change(session, suspect.order_id)
-            before = await _stand(session, payment, suspect)
-            if not isinstance(answer, Unknown) or answer.because is UnknownBecause.MISMATCH:
-                await record(session, payment, answer, question=suspect.question, cause=cause, at=now)
-            await _note_rest(session, payment, suspect, answer, at=now)
-            found = await noted_at(session, payment.id, now)
-            return Recorded(found, is_changed=await _stand(session, payment, suspect) != before)
+        return await record_anew(
+            answer,
+            suspect.question,
+            ask=lambda: _look_up(suspect, pg=pg),
+            write=lambda answer, question: _record(suspect, answer, question, cause=cause, sessions=sessions),
+        )
 
     return work
+
+
+async def _record(
+    suspect: Suspect, answer: Answer, question: Question, *, cause: Cause, sessions: Sessions
+) -> Recorded:
+    if not is_told(answer):
+        raise PgUnavailable  # when it was asked once more
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, suspect.order_id)
+        before = await _stand(session, payment, suspect)
+        if not isinstance(answer, Unknown) or answer.because is UnknownBecause.MISMATCH:
+            await record(session, payment, answer, question=question, cause=cause, at=now)
+        await _note_rest(session, payment, suspect, answer, at=now)
+        found = await noted_at(session, payment.id, now)
+        return Recorded(found, is_changed=await _stand(session, payment, suspect) != before)
 
 
 async def _stand(session: AsyncSession, payment: Payment, suspect: Suspect) -> tuple[PaymentStatus, int, bool]:

@@ -10,9 +10,19 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
-from payments.db import RACES, Sessions, transaction
-from payments.errors import ConcurrentUpdate
-from payments.gateways.pg import Answer, Declined, PaymentGateway, Unknown, UnknownBecause
+from payments.db import Sessions, race, transaction
+from payments.gateways.pg import (
+    TELLING,
+    Answer,
+    Approved,
+    Cancelled,
+    Declined,
+    DepositAwaited,
+    PaymentGateway,
+    PgPayment,
+    Unknown,
+    UnknownBecause,
+)
 from payments.hot_path import Held, HotPath
 from payments.leases import Lease
 from payments.models import Payment
@@ -20,7 +30,7 @@ from payments.queries import claim_pending, claim_unresolved, claim_watched, dat
 from payments.records import DiscrepancyKind, Json
 from payments.states import Cause, PaymentStatus
 from payments.usecases import give_up
-from payments.usecases.answers import Question, record, record_at_once
+from payments.usecases.answers import Question, record, record_anew, record_at_once
 from payments.usecases.promises import GIVE_UP_AFTER, OpenCancel, open_cancel
 
 log = structlog.get_logger()
@@ -29,6 +39,7 @@ log = structlog.get_logger()
 # (https://docs.tosspayments.com/reference/using-api/webhook-events).
 CONFIRM_WINDOW: Final = timedelta(minutes=10)
 ABSENCE_MARGIN: Final = timedelta(minutes=5)  # what may still be under way when the window closes
+KEY_OF_ANOTHER_ORDER: Final = "KEY_OF_ANOTHER_ORDER"  # ours: Toss has no code for a payment key that others confirmed
 AT_ONCE: Final = 20  # by one command; fewer than the calls that the PG's client lets through
 
 
@@ -159,39 +170,54 @@ async def _look_at(one: Watched, *, every: timedelta, sessions: Sessions, pg: Pa
     if one.cancel is not None:
         await give_up.carry_out(one.cancel, cause=Cause.RECOVERY, sessions=sessions, pg=pg)
         return
-    answer = await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
-    question = Question(one.payment_key, one.version)
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                payment, now = await get_payment_to_change(session, one.order_id)
-                payment.watch(every=every, at=now)  # first, so that what the answer plans stands
-                await record(session, payment, answer, question=question, cause=Cause.RECOVERY, at=now)
-        except ConcurrentUpdate:
-            continue
-        return
-    raise ConcurrentUpdate
+    await record_anew(
+        await _look_up(one, pg=pg),
+        Question(one.payment_key, one.version),
+        ask=lambda: _look_up(one, pg=pg),
+        write=lambda answer, question: race(
+            lambda: _record_watched(one, answer, question, every=every, sessions=sessions)
+        ),
+    )
+
+
+async def _record_watched(
+    one: Watched, answer: Answer, question: Question, *, every: timedelta, sessions: Sessions
+) -> None:
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, one.order_id)
+        payment.watch(every=every, at=now)  # first, so that what the answer plans stands
+        await record(session, payment, answer, question=question, cause=Cause.RECOVERY, at=now)
+        if isinstance(answer, Unknown) and answer.because not in TELLING and payment.next_check_at is None:
+            payment.check_later(at=now, not_before=answer.retry_after)  # somebody wanted to know it
 
 
 async def _resolve(one: Unresolved, *, sessions: Sessions, hot: HotPath | None, pg: PaymentGateway) -> Payment:
     answer = await _ask(one, pg=pg)
     if hot and one.held and (at_once := await record_at_once(one.held, answer, cause=Cause.RECOVERY, hot=hot)):
         return at_once
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                payment, now = await get_payment_to_change(session, one.order_id)
-                await record(session, payment, answer, question=one.question, cause=Cause.RECOVERY, at=now)
-                if payment.status is PaymentStatus.PENDING and one.age >= GIVE_UP_AFTER:
-                    await _call_a_person(session, payment, at=now)
-        except ConcurrentUpdate:
-            continue
-        return payment
-    raise ConcurrentUpdate
+    return await record_anew(
+        answer,
+        one.question,
+        ask=lambda: _look_up(one, pg=pg),
+        write=lambda answer, question: race(lambda: _record(one, answer, question, sessions=sessions)),
+    )
+
+
+async def _look_up(one: Unresolved | Watched, *, pg: PaymentGateway) -> Answer:
+    return await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+
+
+async def _record(one: Unresolved, answer: Answer, question: Question, *, sessions: Sessions) -> Payment:
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, one.order_id)
+        await record(session, payment, answer, question=question, cause=Cause.RECOVERY, at=now)
+        if payment.status is PaymentStatus.PENDING and one.age >= GIVE_UP_AFTER:
+            await _call_a_person(session, payment, at=now)
+    return payment
 
 
 async def _ask(one: Unresolved, *, pg: PaymentGateway) -> Answer:
-    answer = await pg.look_up(one.payment_key, order_id=one.order_id, amount=one.amount)
+    answer = await _look_up(one, pg=pg)
     if not isinstance(answer, Unknown):
         return answer
     if answer.because is UnknownBecause.IN_PROGRESS and one.age < CONFIRM_WINDOW:
@@ -199,10 +225,35 @@ async def _ask(one: Unresolved, *, pg: PaymentGateway) -> Answer:
         return await pg.confirm(
             one.payment_key, order_id=one.order_id, amount=one.amount, idempotency_key=one.confirm_key
         )
-    if answer.because is UnknownBecause.NOT_FOUND and one.age >= CONFIRM_WINDOW + ABSENCE_MARGIN:
+    if one.age < CONFIRM_WINDOW + ABSENCE_MARGIN:
+        return answer
+    if answer.because is UnknownBecause.NOT_FOUND:
         # Nothing that the PG does not know any more, or never knew, can be captured under this key.
         return Declined(answer.code or "NOT_FOUND_PAYMENT", answer.message or "존재하지 않는 결제 정보 입니다.")
+    if _shows_another_order(answer, one) and await _took_nothing(one, pg=pg):
+        return Declined(KEY_OF_ANOTHER_ORDER, "다른 주문의 결제입니다.")
     return answer
+
+
+def _shows_another_order(answer: Unknown, one: Unresolved) -> bool:
+    """Whether the PG says of this payment key, which belongs to one order for good, that it is another one's."""
+    shown = answer.payment
+    return shown is not None and shown.payment_key == one.payment_key and shown.order_id != one.order_id
+
+
+async def _took_nothing(one: Unresolved, *, pg: PaymentGateway) -> bool:
+    """Whether the PG, asked for the order itself, does not show it under this payment key: two answers that agree."""
+    match await pg.look_up_order(one.order_id, amount=one.amount):
+        case Unknown(because=UnknownBecause.NOT_FOUND):
+            return True
+        case Unknown(because=UnknownBecause.IN_PROGRESS, payment=PgPayment() as shown):
+            return shown.payment_key != one.payment_key
+        case Approved(payment=shown) | DepositAwaited(payment=shown) | Cancelled(payment=shown):
+            return shown.payment_key != one.payment_key
+        case Declined(payment=shown):
+            return shown is not None and shown.payment_key != one.payment_key
+        case _:
+            return False
 
 
 async def _call_a_person(session: AsyncSession, payment: Payment, *, at: datetime) -> None:

@@ -13,14 +13,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies, inbox
-from payments.db import RACES, Sessions, transaction
+from payments.db import Sessions, race, transaction
 from payments.errors import ConcurrentUpdate, Unavailable
 from payments.gateways.pg import Answer, PaymentGateway, Unknown, UnknownBecause
 from payments.inbox import Due, Held, Subject
 from payments.queries import database_now, get_payment_to_change
 from payments.records import DiscrepancyKind, WebhookOutcome
 from payments.states import EVER_CAPTURED, Cause
-from payments.usecases.answers import OPEN, Question, record
+from payments.usecases.answers import OPEN, Question, record, record_anew
 from payments.usecases.receive_webhook import ACTED_ON
 
 log = structlog.get_logger()
@@ -176,7 +176,13 @@ async def _work(one: Inquiry, *, asked_at: datetime, sessions: Sessions, pg: Pay
     held = Held(one.subject.order_id, asked_at)
     try:
         answer = await _ask(one.subject, one.payment_key, pg=pg)
-        await _record(one, answer, held, sessions=sessions)
+        question = Question(one.payment_key or _key_of(answer), one.subject.version)
+        await record_anew(
+            answer,
+            question,
+            ask=lambda: _ask(one.subject, question.payment_key, pg=pg),
+            write=lambda answer, question: race(lambda: _record(one, answer, held, question, sessions=sessions)),
+        )
     except (ConcurrentUpdate, Unavailable):
         raise  # nothing is wrong with it
     except Exception as error:
@@ -191,18 +197,12 @@ async def _ask(subject: Subject, payment_key: str | None, *, pg: PaymentGateway)
     return await pg.look_up(payment_key, order_id=subject.order_id, amount=subject.amount)
 
 
-async def _record(one: Inquiry, answer: Answer, held: Held, *, sessions: Sessions) -> None:
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                await _apply(session, one, answer, held)
-        except ConcurrentUpdate:
-            continue
-        return
-    raise ConcurrentUpdate
+async def _record(one: Inquiry, answer: Answer, held: Held, question: Question, *, sessions: Sessions) -> None:
+    async with transaction(sessions) as session:
+        await _apply(session, one, answer, held, question=question)
 
 
-async def _apply(session: AsyncSession, one: Inquiry, answer: Answer, held: Held) -> None:
+async def _apply(session: AsyncSession, one: Inquiry, answer: Answer, held: Held, *, question: Question) -> None:
     """What is unknown stays with the confirm or the recovery that owns the payment: they plan their own questions."""
     order_id = one.subject.order_id
     match answer:
@@ -216,7 +216,6 @@ async def _apply(session: AsyncSession, one: Inquiry, answer: Answer, held: Held
             await _try_again(session, one, held, error=error, most=MOST_QUESTIONS, retry_after=retry_after)
         case _:
             payment, now = await get_payment_to_change(session, order_id)
-            question = Question(one.payment_key or _key_of(answer), one.subject.version)
             await record(session, payment, answer, question=question, cause=Cause.WEBHOOK, at=now)
             await inbox.settle(session, held, WebhookOutcome.RECORDED, at=now)
             log.info("webhook.recorded", order_id=order_id, events=len(one.webhook_ids))
