@@ -24,7 +24,7 @@ from tests.acceptance.worker_world import numbered
 from tests.integration.world import AMOUNT
 
 from proof.books import Books, OrderBooks, Told, read_books
-from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.findings import BadReplay, Failure, Figure, Findings, Options, Say
 from proof.house import open_house
 from proof.inside import Clients, Log, Patient, clients_of, keys_asked_with, logged, parts, under_other_keys
 from proof.invariants import is_settled, violations
@@ -97,10 +97,20 @@ class Spot:
 
     @classmethod
     def named(cls, word: str) -> Self:
-        """The spot that a failure has named."""
-        _, step, number, path, loss, *then = word.split(":")
-        second = (Loss(then[0]), int(then[1])) if then else None
-        return cls(Step(step), int(number), path == "hot", Loss(loss), second)
+        """The spot that a failure has named.
+
+        Raises:
+            BadReplay: there is none of this name.
+        """
+        try:
+            _, step, number, path, loss, *then = word.split(":")
+            second = (Loss(then[0]), int(then[1])) if then else None
+            spot = cls(Step(step), int(number), path == "hot", Loss(loss), second)
+        except (ValueError, IndexError) as error:
+            raise BadReplay(str(error)) from error
+        if str(spot) != word:
+            raise BadReplay(f"it would be called {spot}")
+        return spot
 
 
 def _path(*, hot: bool) -> str:
@@ -274,6 +284,9 @@ async def _lose_all(world: World, options: Options, tally: _Tally, log: Log) -> 
     for hot in (True, False):
         await _listen(world, tally, log, hot=hot)
     chosen = [Spot.named(options.replay)] if options.replay else list(spots(tally.known, options))
+    for spot in chosen:
+        if spot.number not in range(1, len(tally.known[spot.step, spot.hot]) + 1):
+            raise BadReplay(f"a {spot.step} has only {len(tally.known[spot.step, spot.hot])} commits there")
     began = time.monotonic()
     for hot, on_path in groupby(sorted(chosen, key=lambda spot: not spot.hot), key=lambda spot: spot.hot):
         all_of_them = list(on_path)

@@ -20,7 +20,7 @@ from tests.acceptance.worker_world import numbered
 from tests.integration.world import AMOUNT
 
 from proof.books import Books, OrderBooks, Told, read_books
-from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.findings import BadReplay, Failure, Figure, Findings, Options, Say
 from proof.house import open_house
 from proof.inside import Clients, Log, Patient, clients_of, keys_asked_with, logged, parts, under_other_keys
 from proof.invariants import is_settled, violations
@@ -68,10 +68,20 @@ class Spot:
 
     @classmethod
     def named(cls, word: str) -> Self:
-        """The spot that a failure has named."""
-        operation, direction, offset, path, ending, length = word.split(":")
-        cut = Cut(Direction(direction), int(offset), Ending(ending), stays=length == "dead")
-        return cls(Operation(operation), cut, hot=path == "hot")
+        """The spot that a failure has named.
+
+        Raises:
+            BadReplay: there is none of this name.
+        """
+        try:
+            operation, direction, offset, path, ending, length = word.split(":")
+            cut = Cut(Direction(direction), int(offset), Ending(ending), stays=length == "dead")
+            spot = cls(Operation(operation), cut, hot=path == "hot")
+        except ValueError as error:
+            raise BadReplay(str(error)) from error
+        if str(spot) != word:
+            raise BadReplay(f"it would be called {spot}")
+        return spot
 
 
 def spots(operation: Operation, size: Exchange, options: Options) -> Iterator[Spot]:

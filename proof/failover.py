@@ -169,14 +169,15 @@ def _read_only(world: World, say: Say) -> Findings:
         with serving(world, pair.url(DATABASE), home / "logs") as programs, client_of(programs.api) as api:
             orders = _make_orders(world, api)
             pair.primary.configure(default_transaction_read_only="on")
-            wrong = _refuses(world, api, orders, where="a read-only primary")
+            asked, wrong = _refuses(world, api, orders, where="a read-only primary")
             pair.primary.configure(default_transaction_read_only="")
             wrong += _takes_writes_again(api, orders)
         with serving(world, pair.standby.url(DATABASE), home / "more-logs") as programs, client_of(programs.api) as api:
-            wrong += _refuses(world, api, orders, where="a standby")
+            asked_too, wrong_too = _refuses(world, api, orders, where="a standby")
+            wrong += wrong_too
             wrong += _still_reads(api, orders, where="a standby")
     say(f"  read-only servers: {len(wrong)} things wrong")
-    figures = [Figure("requests to write that a read-only server had to refuse", 8)]
+    figures = [Figure("requests to write that a read-only server had to refuse", asked + asked_too)]
     return Findings(figures, [Failure(what, _READ_ONLY) for what in wrong])
 
 
@@ -210,8 +211,8 @@ def _make_orders(world: World, api: httpx.Client) -> _Orders:
     return orders
 
 
-def _refuses(world: World, api: httpx.Client, orders: _Orders, *, where: str) -> list[str]:
-    """What is wrong with the answers of an API whose server takes no writes."""
+def _refuses(world: World, api: httpx.Client, orders: _Orders, *, where: str) -> tuple[int, list[str]]:
+    """How much was asked of an API whose server takes no writes, and what is wrong with its answers."""
     before = _heard_by_the_pg(world, orders)
     answers = {
         "prepare": api.post("/payments/prepare", json=prepare_body(orders.new)),
@@ -229,7 +230,7 @@ def _refuses(world: World, api: httpx.Client, orders: _Orders, *, where: str) ->
         wrong.append(f"{where}: the PG was asked {dict(heard)}")
     if (ready := api.get("/health/ready")).status_code != unavailable:
         wrong.append(f"{where}: it calls itself ready: {ready.text}")
-    return wrong
+    return len(answers), wrong
 
 
 def _heard_by_the_pg(world: World, orders: _Orders) -> Counter[str]:

@@ -31,7 +31,7 @@ from tests.programs import server
 from payments.schema import migrate
 from proof.books import CANCEL, CONFIRM, PREPARE, WEBHOOK, Told, read_books
 from proof.cluster import Crash, Server, open_server, until
-from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.findings import BadReplay, Failure, Figure, Findings, Options, Say
 from proof.invariants import violations
 from proof.world import WEBHOOK_SECRET, World, open_world
 
@@ -51,7 +51,6 @@ _LOAD_SECONDS: Final = (0.3, 1.2)  # between two crashes
 _AWAY_SECONDS: Final = (0.0, 0.0, 0.3, 1.0, 0.0, 0.1, 5.0, 0.5)
 _GIVEN_UP_AFTER: Final = 30.0  # seconds without a success
 _LOOK_EVERY: Final = 0.5
-_SHOWN: Final = 10  # violations of each kind of check; hundreds say no more
 _CANARIES: Final = (API_KEY, SECRET_KEY, WEBHOOK_SECRET)
 _OPEN: Final[dict[str, LiteralString]] = {
     "payments": "SELECT count(*) FROM payments WHERE status = 'PENDING'",
@@ -313,7 +312,7 @@ def settle(crowd: Crowd, programs: Programs, server: Server) -> tuple[float, lis
         told = [noted.told for noted in crowd.noted]
         books = read_books(connection, crowd.world.pg, crowd.world.town.shop, orders, told=told, log=programs.log())
     wrong = [f"after {took:.0f} s there is still to do: {left}"] if left else []
-    return took, [*wrong, *map(str, violations(books, canaries=_CANARIES)[:_SHOWN])]
+    return took, [*wrong, *map(str, violations(books, canaries=_CANARIES))]
 
 
 def _left_to_do(connection: psycopg.Connection) -> dict[str, int]:
@@ -347,10 +346,16 @@ def run(options: Options, say: Say) -> Findings:
 
 
 def plan(options: Options, *, full: int, quick: int) -> tuple[int, int]:
-    """How many times, and with which seed; what a failure has named says both."""
+    """How many times, and with which seed; what a failure has named says both.
+
+    Raises:
+        BadReplay: it does not.
+    """
     if options.replay is None:
         return full if options.is_full else quick, options.seed
     times, _, seed = options.replay.partition("-")
+    if not times.isdecimal() or not int(times) or not (seed or "1").isdecimal():
+        raise BadReplay("so many times, and the seed: 8-1")
     return int(times), int(seed or 1)
 
 
@@ -395,7 +400,7 @@ def look_at(crowd: Crowd, server: Server, *, crashed_at: float, back_since: floa
 
 def wrong_with(outages: Sequence[Outage], *, meant: int) -> list[str]:
     """What did not hold in them, or did not happen although it was meant to."""
-    wrong = [f"lost in outage {number}: {what}" for number, one in enumerate(outages, 1) for what in one.lost[:_SHOWN]]
+    wrong = [f"lost in outage {number}: {what}" for number, one in enumerate(outages, 1) for what in one.lost]
     for number, outage in enumerate(outages, 1):
         if outage.first_success is None:
             wrong.append(f"no success within {_GIVEN_UP_AFTER:.0f} s after outage {number}")
@@ -413,7 +418,7 @@ def wrong_around(crowd: Crowd, programs: Programs) -> list[str]:
     happened = crowd.happened()
     wrong = [f"no {what} was ever acknowledged" for what in (PREPARE, CONFIRM, CANCEL, WEBHOOK) if not happened[what]]
     wrong += [f"{programs.ended()} of our programs have ended"] if programs.ended() else []
-    return wrong + crowd.surprises[:_SHOWN]
+    return wrong + crowd.surprises
 
 
 def told_figures(crowd: Crowd) -> list[Figure]:

@@ -1,6 +1,7 @@
 """The report: what is printed, what `docs/proof.md` holds between marks, and the headline of the README."""
 
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ HEADLINE: Final[Sequence[tuple[str, str, str]]] = (
     ("crashes", "failpoints", "failpoints"),
     ("crashes", "processes killed", "processes killed"),
     ("storms", "requests", "requests in storms"),
+    ("stateful", "programs", "programs made up and played"),
     ("cuts", "exchanges cut", "exchanges with Toss cut"),
     ("commits", "commits carried out whose reply was lost", "lost replies to COMMIT"),
     ("outages", "crashes of the database", "crashes of the database"),
@@ -36,13 +38,29 @@ def lines_of(found: Findings) -> list[str]:
     return ["| | |", "| --- | ---: |", *(f"| {one.name} | {_value(one)} |" for one in rows)]
 
 
-def write(part: str, found: Findings, options: Options, *, seconds: float) -> None:
+def source() -> str:
+    """Of which source the figures are."""
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        changes = _git("status", "--porcelain", "--", "src", "proof")
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"
+    return f"commit {commit} and changes on top" if changes else f"commit {commit}"
+
+
+def _git(*words: str) -> str:
+    asked = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)  # noqa: S603, S607 - our own words; whichever git there is
+    return asked.stdout.strip()
+
+
+def write(part: str, found: Findings, options: Options, *, source: str, seconds: float) -> None:
     """Put the figures of a full run of one part where they are read; those of the other parts stay.
 
     Raises:
         ValueError: a file has no marks between which they stand.
     """
-    head = f"Run on {day_of(datetime.now(UTC)).isoformat()} with seed {options.seed}, in {seconds / 60:.0f} minutes."
+    day = day_of(datetime.now(UTC)).isoformat()
+    head = f"Run on {day} at {source} with seed {options.seed}, in {seconds / 60:.0f} minutes."
     docs = within(DOCS.read_text(), part, [head, "", *lines_of(found)])
     DOCS.write_text(docs)
     README.write_text(within(README.read_text(), "headline", [headline(docs)]))

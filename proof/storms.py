@@ -18,7 +18,7 @@ from tests.integration.world import AMOUNT
 from payments.errors import DatabaseUnavailable
 from proof.books import CANCEL, CONFIRM, PREPARE, WEBHOOK, Books, OrderBooks, Row, Told, read_books
 from proof.buyers import CONSOLE, FORGED, READ, Asked, Buyer
-from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.findings import BadReplay, Failure, Figure, Findings, Options, Say
 from proof.house import open_house
 from proof.inside import logged
 from proof.invariants import is_settled, violations
@@ -40,7 +40,7 @@ _TOLD_WITHIN: Final = 150.0
 _ORDERS_AT_ONCE: Final = 8
 _LOOKS: Final = 60  # at whether all is settled
 _LOOKS_IN_REAL_TIME: Final = 10
-_SHOWN: Final = 10  # of what does not hold in one storm; more say no more
+_SHOWN: Final = 10  # of what does not hold in one storm, while it is played; all of it is counted
 # Answers under which nothing has gone wrong. 503 says that nothing was done, or is not known yet: the PG keeps failing,
 # or so many ask at once that the connections to the database do not go round.
 _ALLOWED: Final[dict[str, frozenset[int]]] = {
@@ -103,9 +103,11 @@ class Tally:
         return time.monotonic() - self._began
 
     def fail(self, replay: str, wrong: Sequence[str]) -> None:
+        self.failures += [Failure(what, replay) for what in wrong]
         for what in wrong[:_SHOWN]:
-            self.failures.append(Failure(what, replay))
             self.say(f"storms: {replay}: {what}")
+        if len(wrong) > _SHOWN:
+            self.say(f"storms: {replay}: {len(wrong) - _SHOWN} more")
 
     def note(self, asked: Asked, answer: Answer) -> None:
         self.answers[asked.what, answer.status or 0] += 1
@@ -350,16 +352,22 @@ async def refunds(storm: Storm, *, orders: int) -> None:
 
 
 def run(options: Options, say: Say) -> Findings:
-    """All storms, or the one that a failure has named: `mixed:3` is the mixed storm of the seed 3."""
+    """All storms, or the one that a failure has named: `mixed:3` is the mixed storm of the seed 3.
+
+    Raises:
+        BadReplay: there is no such storm.
+    """
     tally = Tally(say)
-    words = [options.replay] if options.replay else _words(options)
+    words = [_named(options.replay)] if options.replay else _words(options)
     spread = 0.0
     with open_world() as world:
         if loud := [word for word in words if not word.startswith(PLAIN)]:
             with world.case("storms") as case, programs(world, case) as running:
+                seen: set[str] = set()
                 for word in loud:
                     asyncio.run(_one(word, running.place, case, world, tally, is_full=options.is_full))
-                tally.fail(f"{MIXED}:{options.seed}", list(running.wrong()))
+                    tally.fail(word, [what for what in running.wrong() if what not in seen])
+                    seen.update(running.wrong())
                 tally.note_calls(case.pg)
                 spread = running.place.spread_seconds
         if plain := [word for word in words if word.startswith(PLAIN)]:
@@ -372,6 +380,13 @@ def run(options: Options, say: Say) -> Findings:
     return Findings(
         [*_figures(tally), Figure("longest between two last bytes", round(1000 * spread), "ms")], tally.failures
     )
+
+
+def _named(word: str) -> str:
+    kind, _, seed = word.partition(":")
+    if kind not in {CONFIRMS, REFUNDS, MIXED, PLAIN} or not seed.isdecimal():
+        raise BadReplay("a storm is called like mixed:3")
+    return word
 
 
 def _words(options: Options) -> list[str]:

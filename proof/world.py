@@ -1,11 +1,14 @@
 """Everything around us: a private PostgreSQL, the PG with its own books, the shop with its own."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Final
 
 import httpx
@@ -29,6 +32,9 @@ _TEMPLATE: Final = "migrated"
 LEASES_ARE_OVER: Final = timedelta(seconds=70)
 _TRIES: Final = 10
 _READ_TIMEOUT: Final = timedelta(seconds=2)
+_HOME: Final = "payments-proof-"
+_LEFT_BEHIND: Final = (_HOME, "payments-planted-")
+_TOO_NEW: Final = 60.0  # seconds: whoever has just made a directory may have nothing open in it yet
 
 # The database ends whoever sleeps inside a transaction for 30 s (`db.CONNECT`); nobody waits for that here.
 _END_SLEEPERS: Final = """
@@ -207,7 +213,7 @@ def open_world(*, durable: bool = False) -> Iterator[World]:
     """The world, running. Without `durable` its database is in memory, and survives our processes but no machine."""
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() and not durable else None
     with (
-        tempfile.TemporaryDirectory(prefix="payments-proof-", dir=parent, ignore_cleanup_errors=True) as directory,
+        tempfile.TemporaryDirectory(prefix=_HOME, dir=parent, ignore_cleanup_errors=True) as directory,
         few_authorities(Path(directory)),
         LocalPostgres(Path(directory, "pg"), durable=durable) as postgres,
         open_town(postgres, Path(directory), is_quiet=True) as town,
@@ -216,3 +222,49 @@ def open_world(*, durable: bool = False) -> Iterator[World]:
         migrate(postgres.url(_TEMPLATE))
         let_in(postgres.url(_TEMPLATE))
         yield World(Path(directory), postgres, town)
+
+
+def sweep() -> int:
+    """Remove the directories of runs that were killed: memory, mostly; how many there were.
+
+    What a living process works in, has open or was told of stays.
+    """
+    if not Path("/proc/self").exists():
+        return 0  # nobody can tell
+    parents = {parent.resolve() for parent in (SHARED_MEMORY, Path(tempfile.gettempdir())) if parent.is_dir()}
+    found = [home for parent in parents for prefix in _LEFT_BEHIND for home in parent.glob(f"{prefix}*")]
+    used = _used() if found else ""
+    left = [home for home in found if str(home) not in used and not _is_new(home) and not _is_locked(home)]
+    for home in left:
+        rmtree(home, ignore_errors=True)
+    return sum(not home.exists() for home in left)
+
+
+def _used() -> str:
+    """What all processes that we may look at work in, have open and were told of."""
+    words = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or is none of ours
+            words.append((process / "cmdline").read_bytes().replace(b"\0", b"\n").decode(errors="replace"))
+            words.append(str((process / "cwd").readlink()))
+            for opened in (process / "fd").iterdir():
+                with suppress(OSError):
+                    words.append(str(opened.readlink()))
+    return "\n".join(words)
+
+
+def _is_new(home: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - home.stat().st_mtime < _TOO_NEW
+    return True
+
+
+def _is_locked(home: Path) -> bool:
+    """Whether a database runs there, of a container perhaps whose processes we do not see."""
+    for lock in home.glob("*/*.lock"):
+        try:
+            with lock.open() as opened:
+                flock(opened, LOCK_EX | LOCK_NB)
+        except OSError:
+            return True
+    return False

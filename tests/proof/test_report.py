@@ -1,9 +1,14 @@
 """What a full run leaves behind for readers."""
 
+import re
+from pathlib import Path
+
 import pytest
 from proof.__main__ import PARTS
 from proof.findings import Failure, Figure, Findings
-from proof.report import DOCS, HEADLINE, README, headline, lines_of, read, within
+from proof.report import DOCS, HEADLINE, README, headline, lines_of, read, source, within
+
+from proof import report
 
 FOUND = Findings([Figure("runs", 1_234), Figure("slowest", 1.26, "s")], [Failure("I1 broke", "word")])
 
@@ -26,6 +31,16 @@ class TestReport:
 
         assert [part for part in PARTS if f"<!-- {part} -->" not in docs or f"<!-- /{part} -->" not in docs] == []
         assert "<!-- headline -->" in README.read_text()
+
+
+class TestSource:
+    def test_names_the_commit_that_was_run(self) -> None:
+        assert re.fullmatch(r"commit [0-9a-f]{7,}( and changes on top)?|no commit", source())
+
+    def test_outside_of_a_checkout_there_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(report, "_ROOT", tmp_path)
+
+        assert source() == "no commit"
 
 
 class TestHeadline:
