@@ -40,11 +40,13 @@ class OrderBooks:
     refunds: Sequence[Row] = ()
     strays: Sequence[Row] = ()
     messages: Sequence[Row] = ()  # of the outbox, by sequence
-    captures: Sequence[Row] = ()  # of the PG
+    captures: Sequence[Row] = ()  # of the PG; a reader may leave out what is over, or none of ours
+    taken: Sequence[Row] = ()  # the same of which nothing is left out, where somebody kept it
     cancels: Sequence[Row] = ()
     reversals: Sequence[Row] = ()
     discrepancies: Sequence[Row] = ()
     shown: Sequence[Row] = ()  # the PG's Payment objects
+    calls: Sequence[Row] = ()  # that the PG was asked with, where something FAILED
     order: Row | None = None  # of the shop
     events: Sequence[Row] = ()  # that the shop took, as they arrived
     told: Sequence[Told] = ()
@@ -82,12 +84,20 @@ def read_books(
     """Read what there is now. `log` is what our programs wrote, where somebody kept it."""
     ours = _ours(connection, order_ids)
     theirs = _by_order(pg, order_ids)
+    calls = _calls(pg, ours)
     sold = _sold(shop, order_ids)
     answers: dict[str, list[Told]] = defaultdict(list)
     for one in told:
         answers[one.order_id].append(one)
     orders = [
-        OrderBooks(order_id, told=answers[order_id], **ours[order_id], **theirs[order_id], **sold[order_id])
+        OrderBooks(
+            order_id,
+            told=answers[order_id],
+            calls=calls[order_id],
+            **ours[order_id],
+            **theirs[order_id],
+            **sold[order_id],
+        )
         for order_id in order_ids
     ]
     return Books(
@@ -126,7 +136,29 @@ def _by_order(pg: Pg, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         for movement in ledger[kind]:
             if movement["orderId"] in found:
                 found[movement["orderId"]][kind].append(movement)
+    for books in found.values():
+        books["taken"] = books["captures"]
     return found
+
+
+def _calls(pg: Pg, ours: Mapping[str, Mapping[str, Any]]) -> Mapping[str, list[Row]]:
+    """What the PG was asked about the orders of which something FAILED: they are many, and nobody needs the others."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    failed = {order_id for order_id, books in ours.items() if _has_failed(books)}
+    concerned: dict[str | None, set[str]] = defaultdict(set)  # by payment key
+    for order_id in failed:
+        for row in ours[order_id]["history"]:
+            concerned[row["payment_key"]].add(order_id)
+    for call in pg.calls() if failed else ():
+        keys_of = concerned[call["paymentKey"]] if call["paymentKey"] else set()
+        for order_id in failed & {call["orderId"], *keys_of}:
+            found[order_id].append(call)
+    return found
+
+
+def _has_failed(books: Mapping[str, Any]) -> bool:
+    moves = any(row["to_status"] == "FAILED" for row in books["history"])
+    return moves or any(row["status"] == "FAILED" for name in ("refunds", "strays") for row in books[name])
 
 
 def _sold(shop: Shop, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

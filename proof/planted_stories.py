@@ -12,16 +12,13 @@ from typing import Any, Final
 from tests.integration.webhook_world import as_sent, signed, status_changed
 from tests.integration.world import AMOUNT, REASON, confirm_body, prepare_body
 
-from proof.books import CANCEL, CONFIRM, PREPARE, WEBHOOK, Books, OrderBooks, Row
+from proof.books import CONFIRM, PREPARE, WEBHOOK, Books, OrderBooks, Row
 from proof.invariants import Violation
 from proof.lives import Http
-from proof.stories import SESSION_IS_OVER, Fate, Teller
+from proof.stories import ACCOUNT_METHOD, SESSION_IS_OVER, Fate, Teller
 
 _LESS: Final = 1_000  # won that a buyer would rather pay
 _NO_SUCH_CODE: Final = "CODE_OF_TOMORROW"  # Toss adds codes without notice
-_EXPIRED_HERE: Final = frozenset({"expired", "DEPOSIT_OVERDUE"})  # ours: the PG has no code for them
-_ADOPTED: Final = "adopted-"  # how the keys of refunds begin that were made at the PG itself
-_ENDED: Final = frozenset({"ABORTED", "EXPIRED"})
 _WRONG_ANSWERS: Final = frozenset({"wrong_amount", "wrong_order"})
 _INTERNAL_ERROR: Final = 500
 
@@ -158,6 +155,15 @@ def looked_up_too_soon(t: Teller) -> None:
     t.later()
 
 
+def deposit_unheard(t: Teller) -> None:
+    """The back office gives an account up, and has not heard that the buyer has paid into it."""
+    key = t.buy(method=ACCOUNT_METHOD, strikes=False)
+    t.at_pg(key, "deposit", when="WAITING_FOR_DEPOSIT")
+    t.strike("cancel")
+    t.cancel("all")
+    t.later()
+
+
 @dataclass(frozen=True, slots=True)
 class Odd:
     """How the PG answers oddly to what it has done."""
@@ -210,7 +216,7 @@ MORE_STORIES: Final[Mapping[str, Callable[[Teller], None]]] = {
         story.__name__: story
         for story in (
             *(gone, unheard, gone_refund, refund_unheard, late_page, tampered, cheap, too_much, repeated, forged),
-            *(forged_signature, captured_unheard, webhook_and_silence, looked_up_too_soon),
+            *(forged_signature, captured_unheard, webhook_and_silence, looked_up_too_soon, deposit_unheard),
         )
     },
     **ODD_CONFIRMS,
@@ -221,6 +227,7 @@ MORE_STORIES: Final[Mapping[str, Callable[[Teller], None]]] = {
 MORE_FATES: Final[Mapping[str, Sequence[Fate]]] = {
     "unheard": (Fate.REPLY_LOST,),
     "refund_unheard": (Fate.NOT_RECEIVED, Fate.REPLY_LOST, Fate.FAULT_OF_PG),
+    "deposit_unheard": (Fate.SOUND, Fate.NOT_RECEIVED, Fate.REPLY_LOST),
 }
 
 # Where the payment of each story stands in the end, whatever the PG's part in it: whoever takes nobody's money breaks
@@ -230,8 +237,8 @@ STORY_ENDS: Final[Mapping[str | None, Collection[str]]] = {
     "CREATED": ("forged", "forged_signature", "tampered"),
     "FAILED": ("never_confirmed",),
     "COMPLETED": (
-        *("captured_unheard", "forgotten_by_the_shop", "found_at_night", "gone", "looked_up_too_soon", "lost"),
-        "unheard",
+        *("captured_unheard", "deposit_unheard", "forgotten_by_the_shop", "found_at_night", "gone"),
+        *("looked_up_too_soon", "lost", "unheard"),
         *ODD_CONFIRMS,
     ),
     "PARTIALLY_REFUNDED": ("bought", "deposited", "gone_refund", "too_much", "webhook_and_silence"),
@@ -241,44 +248,6 @@ STORY_ENDS: Final[Mapping[str | None, Collection[str]]] = {
 }
 
 Says = Iterator[str]
-
-
-def each_request_once(books: OrderBooks) -> Says:
-    """I3: as many refunds were begun here, and carried out by the PG in our words, as requests have asked for.
-
-    What is done twice and then adopted, as somebody else's, leaves books that agree.
-    """
-    asked = {told.name for told in books.told if told.what == CANCEL}
-    begun = [row for row in books.refunds if not row["refund_key"].startswith(_ADOPTED)]
-    done = [one for shown in books.shown for one in shown["cancels"] or () if one["cancelReason"] == REASON]
-    for what, found in (("made", begun), ("had the PG carry out", done)):
-        if len(found) > max(1, len(asked)):
-            yield f"{len(asked)} requests {what} {len(found)} refunds"
-
-
-def amount_is_the_orders(books: OrderBooks) -> Says:
-    """I2: what is to be paid is what the order costs."""
-    if books.payment and books.order and books.payment["amount"] != books.order["amount"]:
-        yield f"prepared {books.payment['amount']}, the order costs {books.order['amount']}"
-
-
-def messages_have_whole_amounts(books: OrderBooks) -> Says:
-    """I12: every amount that the shop is told is a whole number of won."""
-    for row in books.messages:
-        payment = row["payload"]["data"]["payment"]
-        for name in ("amount", "refundedAmount", "refundableAmount"):
-            if type(payment[name]) is not int:
-                yield f"{name} is {payment[name]!r} in a message"
-
-
-def failure_was_said(books: OrderBooks, calls: Sequence[Row]) -> Says:
-    """I9: the code of a failure is one that the PG did answer with, or that its payment shows."""
-    said = {call["code"] for call in calls}
-    for shown in books.shown:
-        said |= {shown["status"]} & _ENDED | {(shown.get("failure") or {}).get("code")}
-    for row in books.history:
-        if row["to_status"] == "FAILED" and row["pg_code"] not in said | _EXPIRED_HERE:
-            yield f"FAILED because of {row['pg_code']}, which the PG never said"
 
 
 def contradiction_is_told(books: OrderBooks, calls: Sequence[Row]) -> Says:
@@ -295,22 +264,6 @@ def no_bug_was_answered(books: OrderBooks) -> Says:
             yield f"{told.what} {told.name} was answered with {told.status}"
 
 
-def refused_is_not_carried_out(books: OrderBooks) -> Says:
-    """I9: what is known here as refused is not what the PG carried out, and was then taken for somebody else's."""
-    adopted = {(row["amount"], row["reason"]) for row in books.refunds if row["refund_key"].startswith(_ADOPTED)}
-    for row in books.refunds:
-        if row["status"] == "FAILED" and (row["amount"], row["reason"]) in adopted:
-            yield f"a refund of {row['amount']} won FAILED, and the PG carried it out"
-
-
-_OF_BOOKS: Final[Mapping[str, Callable[[OrderBooks], Says]]] = {
-    "I2": amount_is_the_orders,
-    "I3": each_request_once,
-    "I9": refused_is_not_carried_out,
-    "I12": messages_have_whole_amounts,
-}
-
-
 def ends_as(books: Books, ends: Collection[str | None]) -> Iterator[Violation]:
     """I13: where nothing of ours was made to fail, all that was asked for has been done in the end."""
     for one in books.orders:
@@ -320,14 +273,10 @@ def ends_as(books: Books, ends: Collection[str | None]) -> Iterator[Violation]:
 
 
 def more_violations(books: Books, calls: Mapping[str, Sequence[Any]], *, is_calm: bool) -> Iterator[Violation]:
-    """What does not hold beside `invariants.violations`; `calls` are the PG's, by order.
+    """What does not hold beside `invariants.violations` where nothing of ours was made to fail (`is_calm`).
 
-    Where nothing of ours was made to fail (`is_calm`) nobody may see a bug either, or die before a person is told.
+    There nobody may see a bug, or die before a person is told. `calls` are the PG's, by order.
     """
-    for one in books.orders:
-        for name, holds in _OF_BOOKS.items():
-            yield from (Violation(name, one.order_id, says) for says in holds(one))
-        yield from (Violation("I9", one.order_id, says) for says in failure_was_said(one, calls[one.order_id]))
-        if is_calm:
-            yield from (Violation("I2", one.order_id, says) for says in contradiction_is_told(one, calls[one.order_id]))
-            yield from (Violation("I8", one.order_id, says) for says in no_bug_was_answered(one))
+    for one in books.orders if is_calm else ():
+        yield from (Violation("I2", one.order_id, says) for says in contradiction_is_told(one, calls[one.order_id]))
+        yield from (Violation("I8", one.order_id, says) for says in no_bug_was_answered(one))
