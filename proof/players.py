@@ -257,13 +257,18 @@ class Player:
         return Done(_word(status), order, _judge)
 
     def _cancel(self, order: int, amount: int | str) -> Done:
-        """The back office gives up, or gives back, under a new idempotency key."""
+        """The back office gives up, or gives back, under a new idempotency key.
+
+        It names an account as soon as the buyer has paid into one; each third time it has not heard of that yet.
+        """
         won = None if amount == ALL else int(amount)
-        name = f"key{len(self._bodies[order])}"
+        number = len(self._bodies[order])
+        name = f"key{number}"
         body: dict[str, object] = {"cancelReason": REASON}
         if won is not None:
             body["cancelAmount"] = won
-        if any(window.is_account and window.truth.holds for window in self._orders[order].windows.values()):
+        is_paid = any(window.is_account and window.truth.holds for window in self._orders[order].windows.values())
+        if is_paid and (order + number) % 3 != 2:
             body["refundReceiveAccount"] = REFUND_ACCOUNT
         self._bodies[order][name] = body
         self._orders[order].requested(name, won)
