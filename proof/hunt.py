@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from tests.acceptance.worker_world import numbered
 
@@ -26,6 +27,7 @@ from payments.observability import configure_logging
 from payments.settings import LogFormat
 from proof.crashes import EVERY_STORY, Census, Plan, Played, Stage
 from proof.failpoints import Action
+from proof.findings import BadReplay
 from proof.invariants import Violation
 from proof.planted_scenes import ORDERS, SCENES, play_scene
 from proof.planted_stories import MORE_FATES
@@ -33,15 +35,27 @@ from proof.stories import FATES, Fate
 from proof.world import World, open_world
 
 ALL: Final = "all"
-CAUGHT: Final = 1
 SURVIVED: Final = 0
+CAUGHT: Final = 1
+USAGE: Final = 2
+FAILED: Final = 3
 _EVERY_FATE: Final = {**FATES, **MORE_FATES}
 _SCENE: Final = "scene"
 _ROUNDS_OF_SCENES: Final = 3
-_PATIENCE: Final = 60.0  # seconds for one scene
+_PATIENCE: Final = 60.0  # seconds for one scene, longer than it takes itself
+_OF_THE_HARNESS: Final = "I14"  # what was meant to happen did not, which is no promise of ours
 _BOOKKEEPING: Final = ("jobs.", "keys.")  # comes last: no step of a payment
 # In turn: what strikes often, and then what our code is shielded from.
 _ACTIONS: Final = ((Action.KILL, Action.RAISE), (Action.CANCEL, Action.FREEZE))
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_EXIT_CODES: Final = (
+    "Exit codes: 0 nothing was found in the time; 1 a promise is broken; 2 wrong usage, or another source; "
+    "3 a run has hung or could not be played, so that nothing is known."
+)
+
+
+class HuntFailed(Exception):
+    """A run has hung, or could not be played: that says nothing about the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,11 @@ class Hunter:
         return self.stage.play(plan)
 
     def play_scene(self, name: str, seed: int) -> Sequence[Violation]:
-        """In a process of its own, so that nothing of it is left in those that are forked later."""
+        """In a process of its own, so that nothing of it is left in those that are forked later.
+
+        Raises:
+            HuntFailed: the scene has failed, or has not ended in time.
+        """
         orders = numbered(name, ORDERS)
         self.world.town.shop.take_orders(orders)  # here, where its database has been opened
         fork = multiprocessing.get_context("fork")
@@ -79,17 +97,25 @@ class Hunter:
         actors = fork.Process(target=_act, args=(self.world, name, seed, orders, theirs), daemon=True)
         actors.start()
         theirs.close()
+        plan = _scene_plan(name, seed)
         try:
-            found: list[Violation] = ours.recv() if ours.poll(_PATIENCE) else [_stuck(name)]
+            if not ours.poll(_PATIENCE):
+                raise HuntFailed(f"{plan} has not ended within {_PATIENCE:.0f} seconds")
+            found: list[Violation] = ours.recv()
         except EOFError:
-            found = [Violation("I13", "-", f"{name} has failed; what it said stands above")]
-        actors.kill()
-        actors.join()
+            raise HuntFailed(f"{plan} has failed; what it said stands above") from None
+        finally:
+            actors.kill()
+            actors.join()
         return found
 
 
-def _stuck(name: str) -> Violation:
-    return Violation("I13", "-", f"{name} has not ended within {_PATIENCE:.0f} seconds")
+def _scene_plan(name: str, seed: int) -> str:
+    return f"{_SCENE}/{name}/{seed}"
+
+
+def _is_about_us(violation: Violation) -> bool:
+    return violation.invariant != _OF_THE_HARNESS
 
 
 def _act(world: World, name: str, seed: int, orders: Sequence[str], end: Connection) -> None:
@@ -107,11 +133,18 @@ class Hunt:
     chance: random.Random
     seconds: float
     played: int = 0
+    amiss: list[str] = field(default_factory=list)  # what was not played as it was meant to be
     _began: float = field(default_factory=time.monotonic)
 
     def run(self) -> Verdict:
-        """Play in the order of the module's docstring."""
+        """Play in the order of the module's docstring.
+
+        Raises:
+            HuntFailed: something could not be played, and nothing else was found; so nothing is known.
+        """
         found = next(self._violations(), None)
+        if found is None and self.amiss:
+            raise HuntFailed(self.amiss[0])
         if found is None:
             return Verdict(is_caught=False, seconds=self.age, played=self.played)
         plan, violation = found
@@ -130,9 +163,9 @@ class Hunt:
         for plan in _calm_plans(self.ground, self.chance):
             if self._is_over:
                 return
-            played = self._play(plan)
+            played = self.hunter.play(plan)
             walks[plan] = played.points
-            yield from ((str(plan), str(violation)) for violation in played.violations)
+            yield from self._noted(str(plan), played.violations)
         yield from self._of_scenes()
         if walks:
             yield from self._of_faults(Census(walks))
@@ -143,20 +176,22 @@ class Hunt:
             for name in scenes:
                 if self._is_over:
                     return
-                self.played += 1
                 seed = self.chance.randrange(1_000_000)
-                for violation in self.hunter.play_scene(name, seed):
-                    yield f"{_SCENE}/{name}/{seed}", f"{violation} in round {number + 1}"
+                found = self.hunter.play_scene(name, seed)
+                for plan, violation in self._noted(_scene_plan(name, seed), found):
+                    yield plan, f"{violation} in round {number + 1}"
 
     def _of_faults(self, census: Census) -> Iterator[tuple[str, str]]:
         for plan in _struck_plans(census, self.chance):
             if self._is_over:
                 return
-            yield from ((str(plan), str(violation)) for violation in self._play(plan).violations)
+            yield from self._noted(str(plan), self.hunter.play(plan).violations)
 
-    def _play(self, plan: Plan) -> Played:
+    def _noted(self, plan: str, found: Sequence[Violation]) -> Iterator[tuple[str, str]]:
+        """Another one was played; what it has found about us."""
         self.played += 1
-        return self.hunter.play(plan)
+        self.amiss += [f"{plan}: {violation}" for violation in found if not _is_about_us(violation)]
+        yield from ((plan, str(violation)) for violation in found if _is_about_us(violation))
 
 
 def _calm_plans(ground: Sequence[str], chance: random.Random) -> list[Plan]:
@@ -197,17 +232,31 @@ def grounds(text: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 nothing was found in the time, 1 a promise is broken, 2 wrong usage or another source."""
+    """Hunt, and print the verdict as the last line; `_EXIT_CODES` says what is returned."""
     asked = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # through the blocks that end what they have started
+    for number in _ENDING:
+        signal.signal(number, _leave)
     source = Path(payments.__file__).resolve()
     if asked.source is not None and not source.is_relative_to(asked.source.resolve()):
         print(f"hunt: payments comes from {source}, which is not the source that was asked for", file=sys.stderr)
-        return 2
-    with open_world() as world:
-        verdict = _replay(world, asked.replay) if asked.replay else _hunt(world, asked)
+        return USAGE
+    try:
+        with open_world() as world:
+            verdict = _replay(world, asked.replay) if asked.replay else _hunt(world, asked)
+    except BadReplay as bad:
+        print(f"hunt: {bad}", file=sys.stderr)
+        return USAGE
+    except HuntFailed as failed:
+        print(f"hunt: {failed}", file=sys.stderr)
+        return FAILED
     print(json.dumps(asdict(verdict)), flush=True)
     return CAUGHT if verdict.is_caught else SURVIVED
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)  # a second one would come in the middle of tidying up
+    sys.exit(FAILED)  # through the blocks that end what they have started
 
 
 def _hunt(world: World, asked: argparse.Namespace) -> Verdict:
@@ -217,18 +266,32 @@ def _hunt(world: World, asked: argparse.Namespace) -> Verdict:
 def _replay(world: World, word: str) -> Verdict:
     began = time.monotonic()
     hunter = Hunter(world, Stage(world))
-    kind, _, rest = word.partition("/")
-    if kind == _SCENE:
-        name, _, seed = rest.partition("/")
-        found = hunter.play_scene(name, int(seed))
-    else:
-        found = hunter.play(Plan.read(word)).violations
+    played = _play_again(hunter, word)
+    found = [violation for violation in played if _is_about_us(violation)]
+    if played and not found:
+        raise HuntFailed(f"{word}: {played[0]}")
     seconds = round(time.monotonic() - began, 1)
     return Verdict(bool(found), seconds, 1, "; ".join(map(str, found)), word)
 
 
+def _play_again(hunter: Hunter, word: str) -> Sequence[Violation]:
+    kind, _, rest = word.partition("/")
+    if kind == _SCENE:
+        name, _, seed = rest.partition("/")
+        if name not in SCENES or not seed.isdecimal():
+            raise BadReplay(f"no such scene: {word}")
+        return hunter.play_scene(name, int(seed))
+    try:
+        plan = Plan.read(word)
+    except ValueError as error:
+        raise BadReplay(str(error)) from error
+    if plan.story not in EVERY_STORY:
+        raise BadReplay(f"no such story: {plan.story}")
+    return hunter.play(plan).violations
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m proof.hunt", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m proof.hunt", description=__doc__, epilog=_EXIT_CODES)
     parser.add_argument("--ground", default=ALL, metavar="STORIES", help="comma-separated stories and scenes, or `all`")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="of playing (default: %(default)s)")
