@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, count, islice, pairwise, product
+from itertools import combinations, count, cycle, islice, pairwise, product
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,8 +16,8 @@ import structlog
 from fastapi import FastAPI
 from tests.statements import share_statements
 
-from proof.failpoints import Action, Fault, site_of, sites
-from proof.findings import Failure, Figure, Findings, Options, Say
+from proof.failpoints import Action, Fault, is_commit, site_of, sites
+from proof.findings import BadReplay, Failure, Figure, Findings, Options, Say
 from proof.house import build_app, warm_up
 from proof.invariants import Violation
 from proof.lanes import Lanes
@@ -27,10 +27,12 @@ from proof.stories import FATES, STORIES, Fate, Teller
 from proof.world import Case, World
 
 Pair = tuple[str, str]
+Cell = tuple[str, Action]  # a point, and what is to happen there
 
 _NUMBERS: Final = count(1)
 _TURNS: Final = 3  # a point that is come by often is struck at one of the first times
-_SEEDS: Final = 10
+_DRAWS: Final = 10  # of each point with each action
+_ROUNDS: Final = 5  # for what has not struck yet
 _QUICK_CHAINS: Final = 120
 _ALL: Final = 1_000_000
 _LONGEST_CHAIN: Final = 5  # faults of one run
@@ -39,10 +41,14 @@ _AT_ONCE: Final = 400  # runs, before it is looked again what is left
 _TRIPLES: Final = 300
 _QUICK_TRIPLES: Final = 50
 _SAY_EVERY: Final = 250
+_MANY: Final = 3
 _MOSTLY: Final = 0.7
 _HALF: Final = 0.5
 _SHORTEST: Final = 4
 _LONGEST_STEP: Final = 12  # points, from the first of a step to its last
+
+_HOT: Final = "hot"
+_PLAIN: Final = "plain"
 
 EVERY_STORY: Final = {**STORIES, **MORE_STORIES}  # the others are for the hunt of planted defects
 
@@ -74,14 +80,24 @@ class Plan:
     faults: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
-        path = "hot" if self.hot else "plain"
+        path = _HOT if self.hot else _PLAIN
         return "/".join([self.story, path, self.fate.value, "+".join(map(str, self.faults))])
 
     @classmethod
     def read(cls, text: str) -> "Plan":
-        """What `str` wrote."""
-        story, path, fate, faults = text.split("/")
-        return cls(story, path == "hot", Fate(fate), tuple(Fault.read(one) for one in faults.split("+") if one))
+        """What `str` wrote.
+
+        Raises:
+            BadReplay: it did not.
+        """
+        try:
+            story, path, fate, faults = text.split("/")
+            plan = cls(story, path == _HOT, Fate(fate), tuple(Fault.read(one) for one in faults.split("+") if one))
+        except ValueError:
+            plan = None
+        if plan is None or plan.story not in EVERY_STORY or str(plan) != text:
+            raise BadReplay("a run is story/hot or plain/what the PG does/point@turn=action+...")
+        return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +107,23 @@ class Played:
     plan: Plan
     points: Sequence[str]  # as they were come by
     struck: Sequence[Fault]  # those of the plan that happened
+    struck_at: Sequence[int] = ()  # where among the points
+    fates: int = 0  # calls to the PG that met the fate of the plan
     violations: Sequence[Violation] = ()
+
+    @property
+    def happened(self) -> Plan:
+        """The plan without the faults that there was no occasion for."""
+        return self._up_to(len(self.struck))
+
+    def legs(self) -> Iterator[tuple[Plan, Sequence[str]]]:
+        """What was come by until the first fault, between that and the next, and so on, and what led to it."""
+        ends = [0, *(at + 1 for at in self.struck_at), len(self.points)]
+        for number, (begins, ends_at) in enumerate(pairwise(ends)):
+            yield self._up_to(number), self.points[begins:ends_at]
+
+    def _up_to(self, number: int) -> Plan:
+        return replace(self.plan, faults=self.plan.faults[:number])
 
 
 @dataclass
@@ -111,9 +143,12 @@ class Stage:
                 self._apps[case.database] = _warm_app(case, log=Path(self.world.home, "warm-up.log"))
             teller = Teller(case, self.world.town.shop, self._apps[case.database], order_id, log, hot=plan.hot)
             teller.fate, teller.faults = plan.fate, list(plan.faults)
+            fates = 0
             try:
                 EVERY_STORY[plan.story](teller)
-                found = [*teller.settle(), *_more(teller, plan)]
+                found = teller.settle()
+                fates = teller.fates()
+                found += _more(teller, plan, fates)
             except LifeFailed as error:
                 found = [Violation("I13", order_id, str(error))]
             except Exception as error:  # noqa: BLE001 - a run that could not be played is no run that held
@@ -122,16 +157,18 @@ class Stage:
                 teller.close()
         if not found:
             log.unlink(missing_ok=True)
-        return Played(plan, tuple(teller.points), tuple(teller.struck), found)
+        return Played(plan, tuple(teller.points), tuple(teller.struck), tuple(teller.struck_at), fates, found)
 
 
-def _more(teller: Teller, plan: Plan) -> Iterator[Violation]:
+def _more(teller: Teller, plan: Plan, fates: int) -> Iterator[Violation]:
     """What has to hold besides: of the story, and of what the PG was asked and said."""
     books, is_calm = teller.books(), not plan.faults
     calls = {teller.order_id: teller.case.pg.calls(teller.order_id)}
     yield from more_violations(books, calls, is_calm=is_calm)
     if is_calm:
         yield from ends_as(books, {end for end, stories in STORY_ENDS.items() if plan.story in stories})
+        if plan.fate is not Fate.SOUND and not fates:
+            yield Violation("I14", teller.order_id, f"the PG's part in it did not happen: {plan.fate}")
 
 
 def _warm_app(case: Case, *, log: Path) -> FastAPI:
@@ -157,7 +194,7 @@ def do_plans(world: World) -> Callable[[Plan], Played]:
 
 @dataclass
 class Census:
-    """Which points each undisturbed story comes by, in which order."""
+    """Which points each story comes by, in which order: undisturbed, or after the last of its faults."""
 
     walks: Mapping[Plan, Sequence[str]]
 
@@ -177,9 +214,21 @@ class Census:
 
     def single(self, point: str, action: Action, chance: random.Random) -> Plan:
         """A story in which this happens at this point, at one of the first times."""
-        plan = chance.choice(self.places[point])
-        turn = chance.randint(1, min(_TURNS, self.times[plan][point]))
-        return replace(plan, faults=(Fault(point, action, turn, is_outage=chance.random() < _HALF),))
+        return chance.choice(self._ways(point, action))
+
+    def singles(self, point: str, action: Action, number: int, chance: random.Random) -> Iterator[Plan]:
+        """So many of them, none twice before all have been."""
+        ways = self._ways(point, action)
+        return islice(cycle(chance.sample(ways, len(ways))), number)
+
+    def _ways(self, point: str, action: Action) -> list[Plan]:
+        kinds = (True, False) if action is Action.RAISE and is_commit(point) else (True,)
+        return [
+            replace(plan, faults=(*plan.faults, Fault(point, action, turn, is_outage=is_outage)))
+            for plan in self.places[point]
+            for turn in range(1, min(_TURNS, self.times[plan][point]) + 1)
+            for is_outage in kinds
+        ]
 
     def several(self, points: Sequence[str], chance: random.Random) -> Plan | None:
         """A story in which these points are struck, one after the other; None if there is none."""
@@ -245,12 +294,16 @@ class Tally:
 
     say: Say
     runs: int = 0
-    faults: Counter[str] = field(default_factory=Counter)  # planned, by point
-    struck: Counter[str] = field(default_factory=Counter)  # by action
+    struck: Counter[Cell] = field(default_factory=Counter)
+    fates: Counter[Fate] = field(default_factory=Counter)  # calls to the PG that met them
     points: set[str] = field(default_factory=set)  # that any run came by
-    pairs: int = 0
-    untried: int = 0
-    both: set[Pair] = field(default_factory=set)  # that were struck, one after the other
+    census: Census = field(default_factory=lambda: Census({}))  # of the undisturbed stories
+    elsewhere: dict[Plan, Sequence[str]] = field(default_factory=dict)  # walks by points that it does not know
+    pairs: set[Pair] = field(default_factory=set)  # that it knows
+    both: set[Pair] = field(default_factory=set)  # that were struck, one after the other, whether it knows them or not
+    alone: set[Pair] = field(default_factory=set)  # played with nothing else, and the second was not come by any more
+    triples: int = 0
+    whole_triples: int = 0  # of which all three were struck
     many: int = 0  # runs in which three or more were struck
     failures: list[Failure] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -261,7 +314,7 @@ class Tally:
         before = len(self.failures)
         taken = []
         for number, played in enumerate(lanes.map(plans), start=1):
-            self._note(played)
+            self.note(played)
             taken.append(played)
             if number % _SAY_EVERY == 0:
                 self.say(f"crashes: {number:,} of {len(plans):,} after {self.seconds:.0f} s")
@@ -272,34 +325,52 @@ class Tally:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def _note(self, played: Played) -> None:
+    def note(self, played: Played) -> None:
+        """Count what happened in a run."""
         self.runs += 1
         self.points.update(played.points)
-        self.struck.update(fault.action.value for fault in played.struck)
-        self.faults.update(fault.point for fault in played.struck)
+        self.struck.update((fault.point, fault.action) for fault in played.struck)
+        self.fates[played.plan.fate] += played.fates
+        for plan, points in played.legs():
+            before = self.elsewhere.get(plan, ())
+            if unknown := [point for point in points if point not in self.census.places and point not in before]:
+                self.elsewhere[plan] = [*before, *unknown]
         self.both |= set(combinations([fault.point for fault in played.struck], 2))
-        self.many += len(played.struck) >= 3
+        self.many += len(played.struck) >= _MANY
         for violation in played.violations:
-            failure = Failure(f"{violation} in {played.plan}", str(played.plan))
+            failure = Failure(f"{violation} in {played.plan}", str(played.happened))
             self.failures.append(failure)
             self.say(f"crashes: {failure.what}")
+
+    def left(self) -> Iterator[Cell]:
+        """What has not struck anywhere where it could."""
+        return (cell for cell in product(sorted(self.points), Action) if not self.struck[cell])
 
 
 def run(options: Options, say: Say) -> Findings:
     """Play everything: each story undisturbed, each point with each action, pairs and triples of points."""
     tally = Tally(say)
-    if options.replay:
-        with Lanes(do_plans, lanes=1) as lanes:
-            tally.take([Plan.read(options.replay)], lanes, "replayed")
-        return Findings(_figures(tally, None), tally.failures)
+    if options.replay is not None:
+        _replay(Plan.read(options.replay), tally)
+        return Findings(_figures(tally), tally.failures)
     chance = random.Random(options.seed)  # noqa: S311 - a seed, no secret
     with Lanes(do_plans) as lanes:
-        census = Census({one.plan: one.points for one in tally.take(calm_plans(), lanes, "undisturbed")})
-        tally.take(list(_singles(census, chance, options)), lanes, "one fault")
-        _try_pairs(census, tally, lanes, chance, _ALL if options.is_full else _QUICK_CHAINS)
-        tally.take(list(_triples(census, chance, options)), lanes, "three faults")
-    tally.failures += _not_covered(tally, census)
-    return Findings(_figures(tally, census), tally.failures)
+        tally.take(calm_plans(), lanes, "undisturbed")
+        tally.census, tally.elsewhere = Census(tally.elsewhere), {}
+        draws = _DRAWS if options.is_full else 1
+        tally.take(list(_singles(tally, draws, chance)), lanes, "one fault")
+        _try_pairs(tally, lanes, chance, options)
+        _try_triples(tally, lanes, chance, _TRIPLES if options.is_full else _QUICK_TRIPLES)
+        _strike_the_rest(tally, lanes, chance, draws)
+    tally.failures += not_covered(tally, options)
+    return Findings(_figures(tally), tally.failures)
+
+
+def _replay(plan: Plan, tally: Tally) -> None:
+    with Lanes(do_plans, lanes=1) as lanes:
+        (played,) = tally.take([plan], lanes, "replayed")
+    for fault in plan.faults[len(played.struck) :]:
+        tally.failures.append(Failure(f"I14: {fault} did not strike", str(plan)))
 
 
 def calm_plans() -> list[Plan]:
@@ -309,25 +380,35 @@ def calm_plans() -> list[Plan]:
     ]
 
 
-def _singles(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
-    for _ in range(_SEEDS if options.is_full else 1):
-        yield from (census.single(point, action, chance) for point in census.places for action in Action)
+def _singles(tally: Tally, draws: int, chance: random.Random) -> Iterator[Plan]:
+    """Each point with each action, so many draws, as far as that has not struck yet."""
+    elsewhere = Census(tally.elsewhere)
+    for point, action in tally.left():
+        census = tally.census if point in tally.census.places else elsewhere
+        yield from census.singles(point, action, draws, chance)
 
 
-def _try_pairs(census: Census, tally: Tally, lanes: Lanes[Plan, Played], chance: random.Random, most: int) -> None:
-    """Try every ordered pair, several with one run, until none is left or there have been so many runs."""
-    untried = set(census.pairs())
-    tally.pairs = len(untried)
+def _try_pairs(tally: Tally, lanes: Lanes[Plan, Played], chance: random.Random, options: Options) -> None:
+    """Try every ordered pair: several with one run first, and alone those of which that did not strike both."""
+    tally.pairs = set(tally.census.pairs())
+    untried, most = set(tally.pairs), _ALL if options.is_full else _QUICK_CHAINS
     while untried and most > 0:
-        plans = list(islice(_chains(census, untried, chance), min(most, _AT_ONCE)))
+        plans = list(islice(_chains(tally.census, untried, chance), min(most, _AT_ONCE)))
         most -= len(plans)
         for played in tally.take(plans, lanes, f"several faults, {len(untried):,} pairs left"):
-            untried -= set(tried_in(played))
-    tally.untried = len(untried)
+            untried -= set(chained(played))
+    for _ in range(_ROUNDS if options.is_full else 0):
+        if not (alone := sorted(tally.pairs - tally.both - tally.alone)):
+            break
+        plans = [plan for pair in alone if (plan := tally.census.several(pair, chance)) is not None]
+        for played in tally.take(plans, lanes, "two faults"):
+            first, second = played.plan.faults
+            if list(played.struck) == [first]:
+                tally.alone.add((first.point, second.point))
 
 
 def _chains(census: Census, untried: set[Pair], chance: random.Random) -> Iterator[Plan]:
-    """Plans for the pairs, each of which counts as tried for the others until it has been played."""
+    """Plans for the pairs, each of which counts as struck for the others until it has been played."""
     left = set(untried)
     for pair in chance.sample(sorted(untried), len(untried)):
         if pair in left and (plan := census.chain(pair, left, chance)) is not None:
@@ -335,35 +416,56 @@ def _chains(census: Census, untried: set[Pair], chance: random.Random) -> Iterat
             yield plan
 
 
-def tried_in(played: Played) -> Iterator[Pair]:
-    """The pairs of which the first point was struck, and the second was armed from then on until the end."""
+def chained(played: Played) -> Iterator[Pair]:
+    """The pairs that no further chain is made for: of the faults that struck and of the next, or of the first two."""
     points = [fault.point for fault in played.plan.faults]
-    yield from combinations(points[: len(played.struck) + 1], 2)
+    yield from combinations(points[: max(len(played.struck), 1) + 1], 2)
 
 
-def _triples(census: Census, chance: random.Random, options: Options) -> Iterator[Plan]:
-    points = list(census.places)
-    wanted = _TRIPLES if options.is_full else _QUICK_TRIPLES
-    while wanted:
-        if (plan := census.several(chance.choices(points, k=3), chance)) is not None:
-            wanted -= 1
-            yield plan
+def _try_triples(tally: Tally, lanes: Lanes[Plan, Played], chance: random.Random, number: int) -> None:
+    points, plans = list(tally.census.places), list[Plan]()
+    while len(plans) < number:
+        if (plan := tally.census.several(chance.sample(points, k=3), chance)) is not None:
+            plans.append(plan)
+    taken = tally.take(plans, lanes, "three faults")
+    tally.triples = len(taken)
+    tally.whole_triples = sum(len(played.struck) == len(played.plan.faults) for played in taken)
 
 
-def _not_covered(tally: Tally, census: Census) -> Iterator[Failure]:
-    """Nothing that was meant to happen may have failed to happen."""
+def _strike_the_rest(tally: Tally, lanes: Lanes[Plan, Played], chance: random.Random, draws: int) -> None:
+    """Strike where others came by only after a fault, which may lead by more of them; and where nothing has struck."""
+    for _ in range(_ROUNDS):
+        if not (plans := list(_singles(tally, draws, chance))):
+            break
+        tally.take(plans, lanes, "where nothing has struck yet")
+
+
+def not_covered(tally: Tally, options: Options) -> Iterator[Failure]:
+    """What was meant to happen and did not."""
+    chance = random.Random(options.seed)  # noqa: S311 - a seed, no secret
+    again = f".venv/bin/python -m proof --only crashes --seed {options.seed}{' --full' if options.is_full else ''}"
+    yield from (Failure(f"{what} (all of it once more: {again})", "") for what in _missed(tally))
+    for plan in _singles(tally, 1, chance):
+        yield Failure(f"no {plan.faults[-1].action} has struck at {plan.faults[-1].point}", str(plan))
+    for first, second in sorted(tally.pairs - tally.both - tally.alone) if options.is_full else ():
+        both = tally.census.several((first, second), chance)
+        yield Failure(f"nothing has struck at {first} with {second} to follow", str(both) if both else "")
+
+
+def _missed(tally: Tally) -> Iterator[str]:
+    """Of this, what no single run can show."""
     reached = {site_of(point) for point in tally.points}
     for site in sorted(sites()):
         is_excused = not names_of(site).isdisjoint(OF_NO_STORY)
         if site not in reached and not is_excused:
-            yield Failure(f"no run has come by {site}", "")
+            yield f"no run has come by {site}"
         if site in reached and is_excused:
-            yield Failure(f"{site} is said to be of no story, and one has come by it", "")
-    for point in sorted(set(census.places) - set(tally.faults)):
-        yield Failure(f"nothing has struck at {point}", "")
-    for action in Action:
-        if not tally.struck[action]:
-            yield Failure(f"no {action.value} has struck", "")
+            yield f"{site} is said to be of no story, and one has come by it"
+    for fate in Fate:
+        if fate is not Fate.SOUND and not tally.fates[fate]:
+            yield f"the PG's part has never been {fate}"
+    if not tally.whole_triples:
+        yield "no triple of points was struck"
 
 
 def names_of(site: str) -> set[str]:
@@ -372,18 +474,29 @@ def names_of(site: str) -> set[str]:
     return {module, f"{module}.{function}"}
 
 
-def _figures(tally: Tally, census: Census | None) -> list[Figure]:
+def _figures(tally: Tally) -> list[Figure]:
+    struck: Counter[Action] = Counter()
+    for (_, action), times in tally.struck.items():
+        struck[action] += times
+    both, after = tally.pairs & tally.both, tally.points - set(tally.census.places)
     return [
-        Figure("failpoints", len(census.places) if census else len(tally.points)),
+        Figure("failpoints", len(tally.points)),
+        Figure("of these come by only after a fault", len(after) if tally.census.places else 0),
         Figure("commits and outside calls in the source that they cover", len({site_of(one) for one in tally.points})),
         Figure("runs", tally.runs),
-        Figure("processes killed", tally.struck[Action.KILL]),
-        Figure("errors raised", tally.struck[Action.RAISE]),
-        Figure("tasks cancelled", tally.struck[Action.CANCEL]),
-        Figure("processes frozen until their leases were over", tally.struck[Action.FREEZE]),
-        Figure("ordered pairs of points of which the second can strike after the first", tally.pairs),
-        Figure("of these tried", tally.pairs - tally.untried),
-        Figure("of these struck both, one after the other", len(tally.both)),
+        Figure("processes killed", struck[Action.KILL]),
+        Figure("errors raised", struck[Action.RAISE]),
+        Figure("tasks cancelled", struck[Action.CANCEL]),
+        Figure("processes frozen until their leases were over", struck[Action.FREEZE]),
+        Figure("calls that the PG did not receive", tally.fates[Fate.NOT_RECEIVED]),
+        Figure("calls that the PG carried out without being heard", tally.fates[Fate.REPLY_LOST]),
+        Figure("calls that the PG refused", tally.fates[Fate.REFUSED]),
+        Figure("calls that the PG carried out and called failed", tally.fates[Fate.FAULT_OF_PG]),
+        Figure("ordered pairs of points of which the second can strike after the first", len(tally.pairs)),
+        Figure("of these struck both, one after the other", len(both)),
+        Figure("of these tried alone as well, where the second was not come by any more", len(tally.alone - both)),
+        Figure("triples of points", tally.triples),
+        Figure("of these struck all three, one after the other", tally.whole_triples),
         Figure("runs in which three or more points were struck", tally.many),
         Figure("seconds", round(tally.seconds)),
     ]

@@ -71,7 +71,11 @@ class Fault:
 
     @classmethod
     def read(cls, text: str) -> "Fault":
-        """What `str` wrote."""
+        """What `str` wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
         place, _, action = text.partition("=")
         point, _, turn = place.partition("@")
         return cls(point, Action(action.rstrip("!")), int(turn), is_outage=not action.endswith("!"))
@@ -79,11 +83,12 @@ class Fault:
 
 @dataclass(slots=True)
 class Failpoints:
-    """The points of one process: which were come by, and what happens at one of them."""
+    """The points of one process, and what happens at some of them."""
 
     armed: list[Fault] = field(default_factory=list)  # one after the other
-    passed: list[str] = field(default_factory=list)  # since they were last forgotten
-    strikes: Callable[[], None] = lambda: None  # is told of each before it happens
+    passes: Callable[[str], None] = lambda _: None  # is told of each point that is come by
+    strikes: Callable[[], None] = lambda: None  # is told of each fault before it happens
+    overtaken: Callable[[], int] = lambda: 0  # how many faults have struck others while it was frozen
     _times: Counter[str] = field(default_factory=Counter)
 
     async def reach(self, call: str, side: str) -> None:
@@ -91,17 +96,15 @@ class Failpoints:
         if (place := _place(sys._getframe(1))) is None:  # noqa: SLF001 - who called is what names a point
             return
         point = f"{place}.{call}.{side}"
-        self.passed.append(point)
+        self.passes(point)
         self._times[point] += 1
         fault = self.armed[0] if self.armed else None
         if fault is not None and fault.point == point and self._times[point] >= fault.turn:
             self.strikes()
-            del self.armed[: None if fault.action is Action.FREEZE else 1]  # what follows then strikes the others
+            del self.armed[0]
             await _strike(fault, is_commit=call == COMMIT)
-
-    def forget(self) -> None:
-        """Whoever asked has been told which points were passed."""
-        self.passed.clear()
+            if fault.action is Action.FREEZE:
+                del self.armed[: self.overtaken()]
 
     def fit(self, held: Resources) -> Resources:
         """The same resources with the points in between."""
@@ -210,6 +213,11 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 def site_of(point: str) -> str:
     """The function that a point stands in, and what it does there, without who asked for it and without the side."""
     return point.rpartition(".")[0].rpartition(">")[2]
+
+
+def is_commit(point: str) -> bool:
+    """Whether it is before or after a commit, and not an outside call."""
+    return site_of(point).endswith(f".{COMMIT}")
 
 
 def sites() -> set[str]:

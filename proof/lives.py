@@ -64,7 +64,12 @@ class Night:
     day: date
 
 
-Order = Http | Work | Night
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Nothing strikes any more."""
+
+
+Order = Http | Work | Night | Disarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,30 @@ class Answer:
 
     status: int | None = None
     body: Any = None
-    points: tuple[str, ...] = ()  # that were come by
+
+
+class Trace:
+    """What a process has come by and what struck it, in a file in memory that it writes and that outlives it."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.memfd_create("points"), "r+b", buffering=0)
+        self._heard = 0  # bytes
+
+    def passes(self, point: str) -> None:
+        self._file.write(f"{point}\n".encode())
+
+    def strikes(self) -> None:
+        self._file.write(b"\n")
+
+    def news(self) -> list[str]:
+        """The points, each once that it was come by, and an empty text after each at which something struck."""
+        size = os.fstat(self._file.fileno()).st_size
+        whole, end, _ = os.pread(self._file.fileno(), size - self._heard, self._heard).rpartition(b"\n")
+        self._heard += len(whole + end)
+        return whole.decode().split("\n") if end else []
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Life:
@@ -81,27 +109,24 @@ class Life:
 
     def __init__(self, settings: Settings, app: FastAPI, *, log: Path, hot: bool, faults: Sequence[Fault] = ()) -> None:
         self.points: list[str] = []  # that it has come by
-        self.noted = 0  # strikes that whoever leads it knows of
-        self._faults = len(faults)
-        self._tally = mmap.mmap(-1, 1)  # how many of them have struck, which the process writes before it dies of it
+        self.struck_at: list[int] = []  # where among them something struck
+        self._left = len(faults)  # that have not struck
+        self._trace = Trace()
+        self._overtaken = mmap.mmap(-1, 1)  # how many of them have struck others while it was frozen
         self._answers, theirs = Pipe()
         self.pid = os.fork()
         if not self.pid:
             self._answers.close()
-            _live(settings, app, theirs, log=log, hot=hot, points=Failpoints(list(faults), strikes=self._count))
+            trace, overtaken = self._trace, self._overtaken
+            points = Failpoints(list(faults), trace.passes, trace.strikes, lambda: overtaken[0])
+            _live(settings, app, theirs, log=log, hot=hot, points=points)
         theirs.close()
         self._is_dead = False
-        self._is_spared = False  # it was frozen, and has had its share
-
-    @property
-    def struck(self) -> int:
-        """How many of its faults have struck."""
-        return self._tally[0]
 
     @property
     def is_armed(self) -> bool:
-        """Whether one of them may still strike."""
-        return self.struck < self._faults and not self._is_spared
+        """Whether one of its faults may still strike."""
+        return self._left > 0
 
     def tell(self, order: Order) -> Answer | Stopped:
         """Have something done.
@@ -111,26 +136,38 @@ class Life:
         """
         if self._is_dead:
             return Stopped.DEAD
-        try:
+        with suppress(OSError):  # it has died, which is what is heard next
             self._answers.send(order)
-        except OSError:
-            return self._died()
         return self.wait()
 
     def wait(self) -> Answer | Stopped:
         """Wait for what was told last."""
+        try:
+            return self._outcome()
+        finally:
+            self._follow()
+
+    def forget(self) -> None:
+        """Whoever leads it has noted what it has come by."""
+        self.points.clear()
+        self.struck_at.clear()
+
+    def _outcome(self) -> Answer | Stopped:
         for _ in range(int(_PATIENCE / _LOOK_EVERY)):
             try:
                 if self._answers.poll(_LOOK_EVERY):
-                    return self._heard(self._answers.recv())
+                    answer: Answer = self._answers.recv()
+                    return answer
             except (EOFError, OSError):
                 return self._died()
             if (stopped := self._look()) is not None:
                 return stopped
         raise LifeFailed("a process that was told something has not answered for a minute")
 
-    def thaw(self) -> None:
-        """Let a frozen one go on."""
+    def thaw(self, overtaken: int) -> None:
+        """Let a frozen one go on; so many of its faults have struck others meanwhile."""
+        self._overtaken[0] = overtaken
+        self._left -= overtaken
         os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
@@ -140,18 +177,19 @@ class Life:
             os.waitpid(self.pid, 0)
             self._is_dead = True
         self._answers.close()
+        self._trace.close()
 
-    def _count(self) -> None:
-        self._tally[0] += 1
-
-    def _heard(self, answer: Answer) -> Answer:
-        self.points += answer.points
-        return answer
+    def _follow(self) -> None:
+        for point in self._trace.news():
+            if point:
+                self.points.append(point)
+            else:
+                self.struck_at.append(len(self.points) - 1)
+                self._left -= 1
 
     def _look(self) -> Stopped | None:
         pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
         if pid and os.WIFSTOPPED(status):
-            self._is_spared = True
             return Stopped.FROZEN
         if pid:
             self._is_dead = True
@@ -192,10 +230,8 @@ async def _obey(settings: Settings, app: FastAPI, orders: Connection, *, hot: bo
     async with open_house(settings, app=app, hot=hot, fitted=points.fit) as house:
         while (order := await waiting.get()) is not None:
             # In a task of its own, which may be cancelled.
-            (outcome,) = await asyncio.gather(asyncio.create_task(_do(house, order)), return_exceptions=True)
-            answer = outcome if isinstance(outcome, Answer) else Answer(body=type(outcome).__name__)
-            orders.send(Answer(answer.status, answer.body, tuple(points.passed)))
-            points.forget()
+            (outcome,) = await asyncio.gather(asyncio.create_task(_do(house, order, points)), return_exceptions=True)
+            orders.send(outcome if isinstance(outcome, Answer) else Answer(body=type(outcome).__name__))
 
 
 def _next(orders: Connection) -> Order | None:
@@ -206,8 +242,10 @@ def _next(orders: Connection) -> Order | None:
     return order
 
 
-async def _do(house: House, order: Order) -> Answer:
+async def _do(house: House, order: Order, points: Failpoints) -> Answer:
     match order:
+        case Disarm():
+            points.armed.clear()
         case Work():
             await house.work()
         case Night(day):

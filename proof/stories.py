@@ -19,7 +19,7 @@ from payments.records import NightlyCheck
 from proof.books import CANCEL, CONFIRM, PREPARE, WEBHOOK, Books, Told, read_books
 from proof.failpoints import Fault
 from proof.invariants import Violation, is_settled, violations
-from proof.lives import Answer, Http, Life, Night, Order, Stopped, Work
+from proof.lives import Answer, Disarm, Http, Life, Night, Order, Stopped, Work
 from proof.world import LEASES_ARE_OVER, WEBHOOK_SECRET, Case
 
 TRIES: Final = 6  # of a client until it goes home
@@ -65,6 +65,7 @@ class Teller:
     told: list[Told] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
     struck: list[Fault] = field(default_factory=list)
+    struck_at: list[int] = field(default_factory=list)  # where among the points
     _life: Life | None = None
     _lives: list[Life] = field(default_factory=list)
 
@@ -72,7 +73,7 @@ class Teller:
         """Have a life of ours do something; None if it died of it."""
         life = self._life or self._begin()
         outcome = life.tell(order)
-        if outcome is Stopped.FROZEN:
+        while outcome is Stopped.FROZEN:
             outcome = self._overtake(life)
         self._note(life)
         if isinstance(outcome, Answer):
@@ -106,7 +107,7 @@ class Teller:
         """Faults are over; work until nothing is left to do, and compare everybody's books."""
         self.faults.clear()
         if self._life is not None and self._life.is_armed:
-            self._end(self._life)
+            self.tell(Disarm())
         self.case.pg.clear_faults()
         for _ in range(ROUNDS_TO_SETTLE):
             self.later()
@@ -129,6 +130,7 @@ class Teller:
     def close(self) -> None:
         """End whatever still runs."""
         for life in self._lives:
+            self._note(life)  # what it had come by when it failed
             life.end()
         self._lives.clear()
         self._life = None
@@ -227,6 +229,11 @@ class Teller:
             code = {"code": _REFUSALS[operation]} if self.fate is Fate.REFUSED else {}
             self.case.pg.arm(operation, _KINDS[self.fate], orderId=self.order_id, **code)
 
+    def fates(self) -> int:
+        """How many calls to the PG the fate has met; lookups, which no story is about, left out."""
+        asked = [call for call in self.case.pg.calls(self.order_id) if call["method"] == "POST"]
+        return sum(_KINDS.get(self.fate) in (call["fault"] or "").split("+") for call in asked)
+
     def _shown(self) -> list[dict[str, Any]]:
         return self.case.pg.payments(self.order_id)
 
@@ -244,19 +251,20 @@ class Teller:
         """While it is frozen its leases end, and others do its work; then it comes back and goes on."""
         self._note(frozen)
         self._life = None
+        left = len(self.faults)
         self.later()
         self._end(self._life)
         self._life = frozen
-        frozen.thaw()
+        frozen.thaw(left - len(self.faults))
         return frozen.wait()
 
     def _note(self, life: Life) -> None:
-        self.points += life.points
-        life.points.clear()
-        new = life.struck - life.noted
-        life.noted = life.struck
+        new = len(life.struck_at)
+        self.struck_at += [len(self.points) + at for at in life.struck_at]
         self.struck += self.faults[:new]
         del self.faults[:new]
+        self.points += life.points
+        life.forget()
 
     def _end(self, life: Life | None) -> None:
         if life is not None:

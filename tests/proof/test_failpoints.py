@@ -1,19 +1,8 @@
-"""Where the failpoints stand, and how a run is written down so that it can be played again."""
+"""Where the failpoints stand."""
 
 import pytest
-from proof.crashes import OF_NO_STORY, Plan, calm_plans, names_of
-from proof.failpoints import Action, Fault, site_of, sites
-from proof.stories import FATES, STORIES, Fate
-
-PLAN = Plan(
-    "bought",
-    hot=False,
-    fate=Fate.REPLY_LOST,
-    faults=(
-        Fault("confirm._record.commit.before", Action.RAISE, 2, is_outage=False),
-        Fault("cancel>refund._ask.pg.refund.after", Action.KILL),
-    ),
-)
+from proof.crashes import OF_NO_STORY, names_of
+from proof.failpoints import is_commit, site_of, sites
 
 
 class TestSites:
@@ -46,13 +35,6 @@ class TestPoint:
     def test_stands_in_a_site(self, point: str, site: str) -> None:
         assert site_of(point) == site
 
-
-class TestPlan:
-    def test_is_read_as_it_was_written(self) -> None:
-        assert Plan.read(str(PLAN)) == PLAN
-
-    def test_of_every_story_is_read_as_it_was_written(self) -> None:
-        assert [Plan.read(str(plan)) for plan in calm_plans()] == calm_plans()
-
-    def test_leads_through_a_story_that_there_is(self) -> None:
-        assert set(FATES) <= set(STORIES)
+    def test_is_of_a_commit_or_of_a_call(self) -> None:
+        assert is_commit("cancel>refund._record.commit.after")
+        assert not is_commit("confirm._commit.pg.confirm.after")
