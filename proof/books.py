@@ -46,6 +46,7 @@ class OrderBooks:
     reversals: Sequence[Row] = ()
     discrepancies: Sequence[Row] = ()
     shown: Sequence[Row] = ()  # the PG's Payment objects
+    confirmed: Sequence[Row] = ()  # those under the keys that were confirmed for it, of whatever order
     calls: Sequence[Row] = ()  # that the PG was asked with, where something FAILED
     order: Row | None = None  # of the shop
     events: Sequence[Row] = ()  # that the shop took, as they arrived
@@ -85,6 +86,7 @@ def read_books(
     ours = _ours(connection, order_ids)
     theirs = _by_order(pg, order_ids)
     calls = _calls(pg, ours)
+    confirmed = _confirmed(ours, theirs)
     sold = _sold(shop, order_ids)
     answers: dict[str, list[Told]] = defaultdict(list)
     for one in told:
@@ -94,6 +96,7 @@ def read_books(
             order_id,
             told=answers[order_id],
             calls=calls[order_id],
+            confirmed=confirmed[order_id],
             **ours[order_id],
             **theirs[order_id],
             **sold[order_id],
@@ -154,6 +157,16 @@ def _calls(pg: Pg, ours: Mapping[str, Mapping[str, Any]]) -> Mapping[str, list[R
         for order_id in failed & {call["orderId"], *keys_of}:
             found[order_id].append(call)
     return found
+
+
+def _confirmed(
+    ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, list[Row]]:
+    by_key = {shown["paymentKey"]: shown for books in theirs.values() for shown in books["shown"]}
+    return {
+        order_id: [by_key[key] for key in {row["payment_key"] for row in books["history"]} & by_key.keys()]
+        for order_id, books in ours.items()
+    }
 
 
 def _has_failed(books: Mapping[str, Any]) -> bool:

@@ -67,6 +67,7 @@ OF_NO_STORY: Final[Mapping[str, str]] = {
     "nights.run_night_by_hand": "an operator's command; it ends in the same checks",
     "work_webhooks.replay_webhooks": "an operator's command",
     "reconcile._call_a_person": "where a night would repair far too much",
+    "reconcile._meet": "tells people of what the PG holds for an order that nobody prepared here",
 }
 
 
@@ -150,7 +151,7 @@ class Stage:
                 fates = teller.fates()
                 found += _more(teller, plan, fates)
             except LifeFailed as error:
-                found = [Violation("I13", order_id, str(error))]
+                found = [Violation("I14", order_id, str(error))]
             except Exception as error:  # noqa: BLE001 - a run that could not be played is no run that held
                 found = [Violation("I14", order_id, f"it could not be played: {error!r}")]
             finally:

@@ -333,7 +333,7 @@ def failure_has_evidence(books: OrderBooks) -> Says:
 def failure_was_said(books: OrderBooks) -> Says:
     """I9: the code of a failure is one that the PG did answer with, or that its payment shows."""
     said = {call["code"] for call in books.calls}
-    for shown in books.shown:
+    for shown in (*books.shown, *books.confirmed):
         said |= {shown["status"]} & _ENDED | {(shown["failure"] or {}).get("code")}
     for row in books.history:
         if row["to_status"] == "FAILED" and row["pg_code"] not in said | _DECIDED_HERE:

@@ -199,9 +199,9 @@ class Teller:
                 return
             self.later()
 
-    def captured_elsewhere(self) -> str:
-        """Somebody captures money for the order at the PG itself; its payment key."""
-        body = {"payments": [{"orderId": self.order_id, "amount": AMOUNT}]}
+    def captured_elsewhere(self, order_id: str | None = None) -> str:
+        """Somebody captures money for the order, or another one, at the PG itself; its payment key."""
+        body = {"payments": [{"orderId": order_id or self.order_id, "amount": AMOUNT}]}
         answer = self.case.pg.http.post("/sandbox/import", json=body).raise_for_status()
         return str(answer.json()["payments"][0]["paymentKey"])
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -433,8 +434,10 @@ async def _record_all(
     unanswered = len(asked) - len(told)
     recorded: list[Recorded] = []
     if unanswered <= room:
-        works = [_recording(suspect, answer, cause=cause, sessions=sessions, pg=pg) for suspect, answer in told]
-        works += [_meeting(stranger, sessions=sessions) for stranger in strangers]
+        works: list[Callable[[], Awaitable[Recorded]]] = [
+            partial(_record_answer, suspect, answer, cause=cause, sessions=sessions, pg=pg) for suspect, answer in told
+        ]
+        works += [partial(_meet, stranger, sessions=sessions) for stranger in strangers]
         recorded = await _do_all(works)
     if unanswered:
         log.error("reconcile.unanswered", payments=unanswered)
@@ -460,18 +463,15 @@ async def _do_all(works: Sequence[Callable[[], Awaitable[Recorded]]]) -> list[Re
     return recorded
 
 
-def _recording(
+async def _record_answer(
     suspect: Suspect, answer: Answer, *, cause: Cause, sessions: Sessions, pg: PaymentGateway
-) -> Callable[[], Awaitable[Recorded]]:
-    async def work() -> Recorded:
-        return await record_anew(
-            answer,
-            suspect.question,
-            ask=lambda: _look_up(suspect, pg=pg),
-            write=lambda answer, question: _record(suspect, answer, question, cause=cause, sessions=sessions),
-        )
-
-    return work
+) -> Recorded:
+    return await record_anew(
+        answer,
+        suspect.question,
+        ask=lambda: _look_up(suspect, pg=pg),
+        write=lambda answer, question: _record(suspect, answer, question, cause=cause, sessions=sessions),
+    )
 
 
 async def _record(
@@ -538,21 +538,18 @@ def _listed(rows: Sequence[PgTransaction]) -> dict[str, Json]:
     return {"listed": listed}
 
 
-def _meeting(stranger: Stranger, *, sessions: Sessions) -> Callable[[], Awaitable[Recorded]]:
-    async def work() -> Recorded:
-        async with transaction(sessions) as session:
-            now = await database_now(session)
-            known = await payments_of_keys(session, [stranger.payment_key])
-            if known or await payments_of_orders(session, [stranger.order_id]):
-                return Recorded(Counter(), is_changed=False)  # it was prepared here in the meantime
-            kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
-            subject = f"{stranger.order_id}/{stranger.payment_key}"
-            ours: dict[str, Json] = {"status": None}
-            theirs = _listed(stranger.rows)
-            await discrepancies.note_subject(session, kind, subject, payment_id=None, ours=ours, theirs=theirs, at=now)
-            return Recorded(Counter([kind]), is_changed=False)
-
-    return work
+async def _meet(stranger: Stranger, *, sessions: Sessions) -> Recorded:
+    async with transaction(sessions) as session:
+        now = await database_now(session)
+        known = await payments_of_keys(session, [stranger.payment_key])
+        if known or await payments_of_orders(session, [stranger.order_id]):
+            return Recorded(Counter(), is_changed=False)  # it was prepared here in the meantime
+        kind = DiscrepancyKind.CAPTURED_BUT_UNKNOWN_HERE
+        subject = f"{stranger.order_id}/{stranger.payment_key}"
+        ours: dict[str, Json] = {"status": None}
+        theirs = _listed(stranger.rows)
+        await discrepancies.note_subject(session, kind, subject, payment_id=None, ours=ours, theirs=theirs, at=now)
+        return Recorded(Counter([kind]), is_changed=False)
 
 
 def _tell_nobody(_what: str, _count: int) -> None:
