@@ -64,7 +64,7 @@ class TestPlan:
             "",
             "nonsense",
             "bought/hoot/sound/",
-            "stolen/hot/sound/",
+            "sold/hot/sound/",
             "bought/hot/lucky/",
             "bought/hot/sound/confirm._record.commit.after",
             "bought/hot/sound/confirm._record.commit.after@1=hurt",
