@@ -1,6 +1,7 @@
 """The report: what is printed, what `docs/proof.md` holds between marks, and the headline of the README."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -49,7 +50,8 @@ def source() -> str:
 
 
 def _git(*words: str) -> str:
-    asked = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)  # noqa: S603, S607 - our own words; whichever git there is
+    git = shutil.which("git") or "/usr/bin/git"
+    asked = subprocess.run([git, *words], cwd=_ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own words
     return asked.stdout.strip()
 
 
