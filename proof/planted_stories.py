@@ -6,7 +6,6 @@ again, a browser that was tampered with, or a PG that contradicts itself.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +18,6 @@ from proof.lives import Http
 from proof.stories import ACCOUNT_METHOD, SESSION_IS_OVER, Fate, Teller
 
 _LESS: Final = 1_000  # won that a buyer would rather pay
-_NOTHING_CAN_COME: Final = timedelta(minutes=16)  # of a confirm that was asked for before
 _NO_SUCH_CODE: Final = "CODE_OF_TOMORROW"  # Toss adds codes without notice
 _WRONG_ANSWERS: Final = frozenset({"wrong_amount", "wrong_order"})
 _INTERNAL_ERROR: Final = 500
@@ -214,20 +212,12 @@ ODD_CONFIRMS: Final = {f"confirm_{name}": partial(_odd_confirm, odd=odd) for nam
 ODD_REFUNDS: Final = {f"refund_{name}": partial(_odd_refund, odd=odd) for name, odd in _ODD.items()}
 
 
-def stolen(t: Teller) -> None:
-    """The payment key of another order is confirmed for this one; that one's money is with the PG already."""
-    t.prepare()
-    t.confirm(t.captured_elsewhere(f"{t.order_id}-of-another"))
-    t.later(_NOTHING_CAN_COME)
-    t.later()
-
-
 MORE_STORIES: Final[Mapping[str, Callable[[Teller], None]]] = {
     **{
         story.__name__: story
         for story in (
             *(gone, unheard, gone_refund, refund_unheard, late_page, tampered, cheap, too_much, repeated, forged),
-            *(forged_signature, captured_unheard, webhook_and_silence, looked_up_too_soon, deposit_unheard, stolen),
+            *(forged_signature, captured_unheard, webhook_and_silence, looked_up_too_soon, deposit_unheard),
         )
     },
     **ODD_CONFIRMS,

@@ -26,6 +26,7 @@ TRIES: Final = 6  # of a client until it goes home
 ROUNDS_TO_SETTLE: Final = 8
 ON_ITS_WAY: Final = timedelta(minutes=12)  # longer than the night gives an event time to arrive
 A_NIGHTS_PAUSE: Final = timedelta(minutes=21)  # longer than a night that failed a few times waits
+NOTHING_CAN_COME: Final = timedelta(minutes=16)  # of a confirm that was asked for before
 SESSION_IS_OVER: Final = timedelta(minutes=50)
 CANARIES: Final = ("test_sk_sandbox", WEBHOOK_SECRET, "buyer@example.com", ACCOUNT["accountNumber"], "k" * 43)
 _BUSY: Final = frozenset(kind.code for kind in (Busy, *Busy.__subclasses__()) if hasattr(kind, "code"))
@@ -400,11 +401,19 @@ def forgotten_by_the_shop(t: Teller) -> None:
     t.later()
 
 
+def stolen(t: Teller) -> None:
+    """The payment key of another order is confirmed for this one; that one's money is with the PG already."""
+    t.prepare()
+    t.confirm(t.captured_elsewhere(f"{t.order_id}-of-another"))
+    t.later(NOTHING_CAN_COME)
+    t.later()
+
+
 STORIES: Final[Mapping[str, Callable[[Teller], None]]] = {
     story.__name__: story
     for story in (
         *(bought, refunded, lost, cancelled_while_unknown, refund_lost, deposited, reversed_deposit, given_up),
-        *(stray, never_confirmed, found_at_night, forgotten_by_the_shop),
+        *(stray, never_confirmed, found_at_night, forgotten_by_the_shop, stolen),
     )
 }
 # What the PG's part in a story may be; in the others it has none of its own.
