@@ -262,10 +262,10 @@ GIVING_BACK: Final = (
             ),
             Edit(
                 "usecases/cancel.py",
-                "    promise = await _promise(asked, sessions=sessions, lease=lease)\n"
+                "    promise = await race(lambda: _promise(asked, sessions=sessions, lease=lease))\n"
                 "    if isinstance(promise, Unresolved):\n        await",
                 "    _asked[:] = [pg]\n"
-                "    promise = await _promise(asked, sessions=sessions, lease=lease)\n"
+                "    promise = await race(lambda: _promise(asked, sessions=sessions, lease=lease))\n"
                 "    if isinstance(promise, Unresolved):\n        await",
             ),
             Edit(

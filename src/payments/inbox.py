@@ -263,8 +263,7 @@ def _payment_of_key() -> ScalarSelect[UUID]:
 
 def _owner_of_key() -> ScalarSelect[UUID]:
     is_proved = Payment.status.in_(EVER_CAPTURED | {PaymentStatus.WAITING_FOR_DEPOSIT})
-    is_theirs = Payment.payment_key == ReceivedWebhook.payment_key
-    return select(Payment.id).where(is_theirs, is_proved).scalar_subquery()
+    return _payment_of_key().where(is_proved)
 
 
 def _payment_of_earlier_key() -> ScalarSelect[UUID]:

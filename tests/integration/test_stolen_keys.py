@@ -8,7 +8,7 @@ from sqlalchemy import update
 from payments.db import transaction
 from payments.models import EXPIRES_AFTER, Payment
 from payments.resources import Resources
-from payments.usecases.expire import claim_due_expiries, expire
+from tests.integration.test_expiry import expire_due
 from tests.integration.test_strays import captured_elsewhere, given_back, reconciled
 from tests.integration.webhook_world import delivered, outcomes, status_changed, work_now
 from tests.integration.world import (
@@ -40,11 +40,6 @@ async def let_pass(resources: Resources, time: timedelta, order_id: str) -> None
     }
     async with transaction(resources.sessions) as session:
         await session.execute(update(Payment).where(Payment.order_id == order_id).values(earlier))
-
-
-async def sessions_end(resources: Resources) -> None:
-    for one in await claim_due_expiries(sessions=resources.sessions, lease=resources.pg_lease, limit=9):
-        await expire(one, sessions=resources.sessions, pg=resources.pg)
 
 
 class TestWhoeverConfirmsIt:
@@ -102,14 +97,14 @@ class TestWhoseItIs:
         payment_key = await captured_elsewhere(sandbox)
         await stolen(api, payment_key)
         await let_pass(resources, EXPIRES_AFTER + timedelta(seconds=1), ORDER)
-        await sessions_end(resources)
+        await expire_due(resources)
         meanwhile = (await read(api))["status"]
         told_meanwhile = await discrepancy_kinds(resources)
         await let_pass(resources, timedelta(minutes=16), THIEF)
         await recover_now(resources)
         await let_pass(resources, timedelta(hours=1), ORDER)
 
-        await sessions_end(resources)
+        await expire_due(resources)
 
         assert meanwhile == "CREATED"
         assert "captured_but_unknown_here" in told_meanwhile

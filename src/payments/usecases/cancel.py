@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.background import Background
-from payments.db import RACES, Sessions, insist, transaction
+from payments.db import Sessions, insist, race, transaction
 from payments.errors import (
     AlreadyRefunded,
     ConcurrentUpdate,
@@ -134,10 +134,10 @@ async def cancel(
         DepositArrived: the virtual account was paid before it could be given up; recorded.
         DatabaseUnavailable: nothing was promised, or what was promised is carried out later.
     """
-    promise = await _promise(asked, sessions=sessions, lease=lease)
+    promise = await race(lambda: _promise(asked, sessions=sessions, lease=lease))
     if isinstance(promise, Unresolved):
         await background.finish(_resolve(promise, sessions=sessions, pg=pg))
-        promise = await _promise(asked, sessions=sessions, lease=lease)
+        promise = await race(lambda: _promise(asked, sessions=sessions, lease=lease))
     if isinstance(promise, Unresolved):
         raise PaymentInProgress  # the PG does not know either, so nobody may guess
     if isinstance(promise, CancelOutcome):
@@ -161,15 +161,10 @@ class Promised:
 
 async def _promise(asked: CancelRequest, *, sessions: Sessions, lease: Lease) -> CancelOutcome | Promised | Unresolved:
     """Commit what the PG will be asked for, and under which key; or find it promised or decided before."""
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                payment, now = await get_payment_to_change(session, asked.order_id)
-                before = await _promised_before(session, payment, asked, lease=lease, at=now)
-                return before or await _decide(session, payment, asked, lease=lease, at=now)
-        except ConcurrentUpdate:
-            continue
-    raise ConcurrentUpdate
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, asked.order_id)
+        before = await _promised_before(session, payment, asked, lease=lease, at=now)
+        return before or await _decide(session, payment, asked, lease=lease, at=now)
 
 
 async def _promised_before(

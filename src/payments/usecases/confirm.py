@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments.background import Background
-from payments.db import RACES, Sessions, insist, transaction
+from payments.db import Sessions, insist, race, transaction
 from payments.errors import (
     AmountMismatch,
     ConcurrentUpdate,
@@ -102,7 +102,9 @@ async def _promise(
     at_once = await _promise_at_once(asked, hot=hot, lease=lease) if hot and pg.is_available else None
     # Looked at before it is locked: a hundred repetitions would queue for one row, each with a connection in its hands.
     found = at_once or await _read_recorded(asked, sessions=sessions)
-    return found or await _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease)
+    if found:
+        return found
+    return await race(lambda: _promise_plainly(asked, sessions=sessions, pg=pg, lease=lease))
 
 
 async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease) -> Promise | None:
@@ -119,20 +121,15 @@ async def _promise_at_once(asked: ConfirmRequest, *, hot: HotPath, lease: Lease)
 async def _promise_plainly(
     asked: ConfirmRequest, *, sessions: Sessions, pg: PaymentGateway, lease: Lease
 ) -> Promise | Confirmed:
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                payment, now = await get_payment_to_change(session, asked.order_id)
-                if await _is_recorded(session, payment, asked):
-                    return await _as_recorded(session, payment)
-                if not pg.is_available:
-                    raise PgUnavailable
-                confirm_key = secrets.token_urlsafe(32)
-                payment.begin_confirm(asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, lease=lease)
-        except ConcurrentUpdate:
-            continue
-        return Promise(confirm_key, payment)
-    raise ConcurrentUpdate
+    async with transaction(sessions) as session:
+        payment, now = await get_payment_to_change(session, asked.order_id)
+        if await _is_recorded(session, payment, asked):
+            return await _as_recorded(session, payment)
+        if not pg.is_available:
+            raise PgUnavailable
+        confirm_key = secrets.token_urlsafe(32)
+        payment.begin_confirm(asked.payment_key, asked.amount, confirm_key=confirm_key, at=now, lease=lease)
+    return Promise(confirm_key, payment)
 
 
 async def _read_recorded(asked: ConfirmRequest, *, sessions: Sessions) -> Confirmed | None:

@@ -13,8 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
-from payments.db import RACES, Sessions, transaction
-from payments.errors import ConcurrentUpdate
+from payments.db import Sessions, race, transaction
 from payments.gateways.subscribers import Delivered, Delivery, NotDelivered, Subscriber
 from payments.outbox import (
     Undelivered,
@@ -126,7 +125,7 @@ async def _send(message: OutboxMessage, *, sessions: Sessions, subscriber: Subsc
     body = json.dumps(message.payload, ensure_ascii=False, separators=(",", ":")).encode()
     delivery = await subscriber.deliver(message.id, body)
     try:
-        await _record(message.id, delivery, sessions=sessions)
+        await race(lambda: _record(message.id, delivery, sessions=sessions))
     except Exception as error:  # one bad row never stops the others; its lease ends, and it is sent again
         log.exception("outbox.not_recorded", message_id=str(message.id), error=type(error).__name__)
     return Sent(
@@ -140,16 +139,10 @@ async def _send(message: OutboxMessage, *, sessions: Sessions, subscriber: Subsc
 
 
 async def _record(message_id: UUID, delivery: Delivery, *, sessions: Sessions) -> None:
-    for _ in range(RACES):
-        try:
-            async with transaction(sessions) as session:
-                message, now = await get_message(session, message_id)
-                if message.delivered_at is None:
-                    await _apply(session, message, delivery, at=now)
-        except ConcurrentUpdate:
-            continue
-        return
-    raise ConcurrentUpdate
+    async with transaction(sessions) as session:
+        message, now = await get_message(session, message_id)
+        if message.delivered_at is None:
+            await _apply(session, message, delivery, at=now)
 
 
 async def _apply(session: AsyncSession, message: OutboxMessage, delivery: Delivery, *, at: datetime) -> None:

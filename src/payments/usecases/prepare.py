@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from payments.db import RACES, Sessions, transaction
+from payments.db import Sessions, race, transaction
 from payments.errors import (
     AlreadyPaid,
     AmountMismatch,
@@ -99,12 +99,7 @@ async def prepare(
         _check_order(await orders.find(asked.order_id), asked.amount)
     if hot is not None and (prepared := await _prepare_new(asked, hot=hot)):
         return prepared
-    for _ in range(RACES):
-        try:
-            return await _prepare_once(asked, sessions=sessions)
-        except ConcurrentUpdate:
-            continue
-    raise ConcurrentUpdate
+    return await race(lambda: _prepare_once(asked, sessions=sessions))
 
 
 async def _prepare_new(asked: PrepareRequest, *, hot: HotPath) -> Prepared | None:

@@ -11,18 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from payments import discrepancies
 from payments.db import Sessions, race, transaction
-from payments.gateways.pg import (
-    TELLING,
-    Answer,
-    Approved,
-    Cancelled,
-    Declined,
-    DepositAwaited,
-    PaymentGateway,
-    PgPayment,
-    Unknown,
-    UnknownBecause,
-)
+from payments.gateways.pg import TELLING, Answer, Declined, PaymentGateway, Unknown, UnknownBecause
 from payments.hot_path import Held, HotPath
 from payments.leases import Lease
 from payments.models import Payment
@@ -243,17 +232,10 @@ def _shows_another_order(answer: Unknown, one: Unresolved) -> bool:
 
 async def _took_nothing(one: Unresolved, *, pg: PaymentGateway) -> bool:
     """Whether the PG, asked for the order itself, does not show it under this payment key: two answers that agree."""
-    match await pg.look_up_order(one.order_id, amount=one.amount):
-        case Unknown(because=UnknownBecause.NOT_FOUND):
-            return True
-        case Unknown(because=UnknownBecause.IN_PROGRESS, payment=PgPayment() as shown):
-            return shown.payment_key != one.payment_key
-        case Approved(payment=shown) | DepositAwaited(payment=shown) | Cancelled(payment=shown):
-            return shown.payment_key != one.payment_key
-        case Declined(payment=shown):
-            return shown is not None and shown.payment_key != one.payment_key
-        case _:
-            return False
+    answer = await pg.look_up_order(one.order_id, amount=one.amount)
+    if isinstance(answer, Unknown) and answer.because is not UnknownBecause.IN_PROGRESS:
+        return answer.because is UnknownBecause.NOT_FOUND
+    return answer.payment is not None and answer.payment.payment_key != one.payment_key
 
 
 async def _call_a_person(session: AsyncSession, payment: Payment, *, at: datetime) -> None:
